@@ -1,0 +1,334 @@
+"""From what a caller handed over to what can be stored anywhere.
+
+Runs on the flusher's thread. The fast path only checks: an event whose tag values and field
+names were seen before, and whose values have exact, storable types, passes as it is. All else
+takes the slow path, which mends what can be mended (and counts it) or marks the event as
+rejected with a reason; a rejected event travels on and becomes a dead letter.
+
+What is mended: long strings are cut, NUL and lone surrogates become U+FFFD (PostgreSQL stores
+neither, and one of them aborts a whole COPY), tag values beyond the cap become
+``__overflow__``. What is rejected: NaN and infinity, integers beyond 64 bits, values of other
+types, names that are empty or too long, naive times.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from .config import Config
+from .event import (
+    INT_MAX,
+    INT_MIN,
+    INVALID_MEASUREMENT,
+    KEY_MAX_CHARS,
+    MEASUREMENT_MAX_CHARS,
+    MEASUREMENTS_MAX,
+    ns_from_datetime,
+)
+
+logger = logging.getLogger("tailrace")
+
+OVERFLOW_TAG = "__overflow__"
+_SHOWN_CHARS = 200
+_RAW_LENGTH = 5
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+Raw = tuple[Any, Any, Any, Any, Any]
+"""``(measurement, time, tags, fields, trace_id)``, or with a function for the tags:
+``(measurement, time, finish, raw, trace_id)``, where ``finish(raw)`` gives tags and fields."""
+
+Wire = tuple[str, int, dict[str, str], dict[str, Any], str | None]
+
+
+class _Rejection(ValueError):
+    """The reason is for the person who reads the dead letter."""
+
+
+class _Schema:
+    """What was seen of one measurement: enough to recognise the next event as good."""
+
+    __slots__ = ("fields", "tags")
+
+    def __init__(self) -> None:
+        self.tags: dict[str, set[str]] = {}
+        self.fields: set[str] = set()
+
+
+class Normalizer:
+    """Checks and mends events. One for each flusher; not thread-safe."""
+
+    def __init__(
+        self, config: Config, on_recorder_error: Callable[[str, BaseException], None]
+    ) -> None:
+        """Start without having seen anything.
+
+        Args:
+            config: Gives the bounds.
+            on_recorder_error: Told when a recorder's ``finish`` raises; the event is gone.
+        """
+        self._config = config
+        self._on_recorder_error = on_recorder_error
+        self._schemas: dict[str, _Schema] = {}
+        self._string_max = config.string_max_chars
+        self.notes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        """Running totals of what was mended, by kind and measurement."""
+
+    def __call__(self, raw: Raw) -> tuple[Any, ...] | None:
+        """Return the event as it goes on the wire, or ``None`` if its recorder failed."""
+        measurement, time_ns, tags, fields, trace_id = raw
+        if tags.__class__ is not dict and callable(tags):
+            try:
+                tags, fields = tags(fields)
+            except Exception as error:  # noqa: BLE001 - a recorder's bug costs its event only
+                self._on_recorder_error(measurement, error)
+                return None
+        try:
+            if (
+                self._is_good(self._schemas[measurement], tags, fields)
+                and (time_ns.__class__ is int and INT_MIN <= time_ns <= INT_MAX)
+                and (trace_id is None or (trace_id.__class__ is str and len(trace_id) <= 64))
+            ):
+                return measurement, time_ns, tags, fields, trace_id
+        except (KeyError, TypeError, AttributeError):
+            pass  # not seen before, or not what it should be: the slow path finds out
+        return self.slow((measurement, time_ns, tags, fields, trace_id))
+
+    def _is_good(self, schema: _Schema, tags: dict[str, Any], fields: dict[str, Any]) -> bool:
+        known_tags = schema.tags
+        for key, value in tags.items():
+            if value not in known_tags[key] or value.__class__ is not str:
+                return False
+        known_fields = schema.fields
+        for key, value in fields.items():
+            if key not in known_fields:
+                return False
+            kind = value.__class__
+            if kind is float:
+                if value - value != 0.0:  # NaN and infinity only
+                    return False
+            elif kind is str:
+                if len(value) > self._string_max or "\0" in value:
+                    return False
+            elif kind is int:
+                if not INT_MIN <= value <= INT_MAX:
+                    return False
+            elif kind is not bool and value is not None:
+                return False
+        return True
+
+    def slow(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Mend or reject; every value of what is returned has an exact, encodable type."""
+        if len(raw) > _RAW_LENGTH:
+            return raw  # rejected already, and clean since then
+        measurement, when, tags, fields, trace_id = raw
+        good: dict[str, Any] = {}
+        labels: dict[str, str] = {}
+        time_ns = when if when.__class__ is int and INT_MIN <= when <= INT_MAX else 0
+        reason = None
+        name = INVALID_MEASUREMENT
+        try:
+            name = self._measurement(measurement)
+            time_ns = self._time(when)
+            labels = self._tags(name, tags)
+            good = self._fields(name, fields)
+        except _Rejection as rejection:
+            reason = str(rejection)
+            labels, good = labels or {}, self._shown(measurement, tags, fields)
+        trace = self._clean(name, str(trace_id), 64) if trace_id is not None else None
+        if reason is not None:
+            return name, time_ns, labels, good, trace, reason
+        return name, time_ns, labels, good, trace
+
+    def _measurement(self, name: Any) -> str:
+        if not isinstance(name, str) or not name:
+            raise _Rejection(f"the measurement is {_show(name)}; it must be a non-empty string")
+        if len(name) > MEASUREMENT_MAX_CHARS:
+            raise _Rejection(
+                f"the measurement {_show(name)} is longer than {MEASUREMENT_MAX_CHARS} characters"
+            )
+        clean = self._clean(INVALID_MEASUREMENT, name, MEASUREMENT_MAX_CHARS)
+        if clean not in self._schemas:
+            if len(self._schemas) >= MEASUREMENTS_MAX:
+                raise _Rejection(
+                    f"more than {MEASUREMENTS_MAX} measurements in one process, {_show(name)} "
+                    "among them: put what varies into a tag or field"
+                )
+            self._schemas[clean] = _Schema()
+        return clean
+
+    def _time(self, when: Any) -> int:
+        if isinstance(when, datetime):
+            try:
+                return ns_from_datetime(when)
+            except ValueError as error:
+                raise _Rejection(str(error)) from error
+        if isinstance(when, int) and not isinstance(when, bool) and INT_MIN <= when <= INT_MAX:
+            return int(when)
+        raise _Rejection(
+            f"the time is {_show(when)}; pass an aware datetime or integer nanoseconds since 1970"
+        )
+
+    def _tags(self, name: str, tags: Any) -> dict[str, str]:
+        known = self._schemas[name].tags
+        labels = {}
+        for key, value in self._items("tag", tags):
+            if value is None:
+                continue
+            if isinstance(value, bool):
+                value = "true" if value else "false"
+            text = self._clean(name, _plain_text(value), self._config.tag_max_chars)
+            values = known.setdefault(key, set())
+            if text not in values and len(values) >= self._config.tag_max_values:
+                self._warn_overflow(name, key)
+                text = OVERFLOW_TAG
+            else:
+                values.add(text)
+            labels[key] = text
+        return labels
+
+    def _fields(self, name: str, fields: Any) -> dict[str, Any]:
+        known = self._schemas[name].fields
+        good = {}
+        for key, value in self._items("field", fields):
+            good[key] = self._value(name, key, value)
+            if len(known) < self._config.max_fields * 10:
+                known.add(key)
+        return good
+
+    def _items(self, what: str, mapping: Any) -> list[tuple[str, Any]]:
+        if mapping is None:
+            return []
+        if not isinstance(mapping, Mapping):
+            raise _Rejection(f"{what}s are {_show(mapping)}; pass a dict")
+        if len(mapping) > self._config.max_fields:
+            raise _Rejection(
+                f"{len(mapping)} {what}s; TAILRACE['MAX_FIELDS'] is {self._config.max_fields}"
+            )
+        items = []
+        for key, value in mapping.items():
+            if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX_CHARS:
+                raise _Rejection(
+                    f"the {what} name {_show(key)} is not a string of 1 to {KEY_MAX_CHARS} "
+                    "characters"
+                )
+            items.append((self._clean(INVALID_MEASUREMENT, key, KEY_MAX_CHARS), value))
+        return items
+
+    def _value(self, name: str, key: str, value: Any) -> Any:
+        value = _scalar(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            if not INT_MIN <= value <= INT_MAX:
+                raise _Rejection(f"field {key!r} is {_show(value)}, beyond 64 bits")
+            return int(value)
+        if isinstance(value, float):
+            if value - value != 0.0:
+                raise _Rejection(f"field {key!r} is {value}; leave it out where there is no value")
+            return float(value)
+        if isinstance(value, str):
+            return self._clean(name, value, self._string_max)
+        raise _Rejection(
+            f"field {key!r} is a {type(value).__name__}; fields are numbers, booleans or strings"
+        )
+
+    def _clean(self, name: str, text: str, max_chars: int) -> str:
+        text = str.__str__(text)  # a subclass, such as SafeString, has no encoding
+        if len(text) > max_chars:
+            self.notes["truncated"][name] += 1
+            text = text[: max_chars - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        if "\0" in text or not _encodes(text):
+            self.notes["replaced"][name] += 1
+            text = text.replace("\0", _REPLACEMENT)
+            # Surrogates have no UTF-8; UTF-16 pairs them up again where they belong together.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text
+
+    def _warn_overflow(self, name: str, key: str) -> None:
+        notes = self.notes["tag_overflow"]
+        if not notes[name]:
+            logger.warning(
+                "tag %r of measurement %r has more than %d values; further ones are stored as %r. "
+                "Make it a field, or raise TAILRACE['TAG_MAX_VALUES'].",
+                key,
+                name,
+                self._config.tag_max_values,
+                OVERFLOW_TAG,
+            )
+        notes[name] += 1
+
+    def _shown(self, measurement: Any, tags: Any, fields: Any) -> dict[str, Any]:
+        """Return what of a rejected event a person may want to see, bounded."""
+        parts = {"measurement": measurement, "tags": tags, "fields": fields}
+        return {
+            key: self._clean(INVALID_MEASUREMENT, _show(value, 2000), 2000)
+            for key, value in parts.items()
+        }
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _scalar(value: Any) -> Any:
+    """Turn the usual types of a Django project into numbers and strings."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, uuid.UUID) or _is_lazy_text(value):
+        return str(value)
+    return value
+
+
+def _is_lazy_text(value: Any) -> bool:
+    # django.utils.functional.Promise, without importing Django here
+    return hasattr(value, "__proxy__") or type(value).__name__ == "__proxy__"
+
+
+def _plain_text(value: Any) -> str:
+    value = _scalar(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return str(value)
+    raise _Rejection(f"a tag is a {type(value).__name__}; tags are strings")
+
+
+def _show(value: Any, max_chars: int = _SHOWN_CHARS) -> str:
+    """Return a bounded ``repr`` that never raises and never walks a huge string."""
+    if isinstance(value, str) and len(value) > max_chars:
+        return repr(value[:max_chars]) + "..."
+    if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        if isinstance(value, Mapping):
+            inner = ", ".join(
+                f"{_show(key, 100)}: {_show(item, 500)}" for key, item in list(value.items())[:20]
+            )
+            return f"{{{inner}}}"[:max_chars]
+        return repr(value)[:max_chars]
+    except Exception as error:  # noqa: BLE001 - a foreign __repr__ may raise anything
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+def rejected(event: tuple[Any, ...], reason: str) -> tuple[Any, ...]:
+    """Return an event, as it would go on the wire, as one that becomes a dead letter."""
+    measurement, time_ns, tags, fields, trace_id = event[:_RAW_LENGTH]
+    shown = {"tags": _show(tags, 2000), "fields": _show(fields, 2000)}
+    return measurement, time_ns, {}, shown, trace_id, reason
