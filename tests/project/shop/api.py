@@ -9,9 +9,9 @@ from django.db.models import F
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
-from tailrace.pipeline import timed
 
 from project.shop.models import Product
+from tailrace.pipeline import timed
 
 MAX_ITEMS = 50
 MAX_BODY_BYTES = 10_000

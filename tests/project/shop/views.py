@@ -10,11 +10,11 @@ from django.db.models import Count, F, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
-from tailrace.pipeline import record, timed
 
 from project.shop import basket
 from project.shop.models import Category, Customer, Order, OrderLine, Product
 from project.shop.tasks import send_receipt
+from tailrace.pipeline import record, timed
 
 PAGE_PRODUCTS = 12
 RELATED_PRODUCTS = 4
