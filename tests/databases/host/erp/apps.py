@@ -1,0 +1,13 @@
+"""The app ``erp`` of the host project."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class Config(AppConfig):
+    """Names the app."""
+
+    name = "databases.host.erp"
+    label = "erp"
+    default_auto_field = "django.db.models.BigAutoField"
