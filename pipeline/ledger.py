@@ -18,7 +18,7 @@ gap, and corrects the first booking to zero.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -59,11 +59,25 @@ class HighWater(msgspec.Struct, frozen=True):
     sent: Counts = {}
     unsent: dict[str, Counts] = {}
     is_last: bool = False
+    before: Counts = {}
+    """What the producer had captured before this backend joined."""
 
-    @classmethod
-    def after(cls, header: FrameHeader) -> HighWater:
-        """Return the high-water mark once ``header``'s frame is stored."""
-        return cls(header.producer, header.sequence, header.sent, header.unsent, header.is_last)
+    def after(self, header: FrameHeader) -> HighWater:
+        """Return the high-water mark once ``header``'s frame is stored too."""
+        return HighWater(
+            header.producer,
+            header.sequence,
+            header.sent,
+            header.unsent,
+            header.is_last,
+            self.before,
+        )
+
+    def captured(self) -> dict[str, int]:
+        """Return the events captured since we answer for them, by the producer's own count."""
+        captured = captured_by(self.sent, self.unsent)
+        captured.subtract(self.before)
+        return dict(captured)
 
     @classmethod
     def baseline(cls, header: FrameHeader) -> HighWater:
@@ -72,8 +86,9 @@ class HighWater(msgspec.Struct, frozen=True):
         For a backend that joins while producers already run: what they sent before went to
         the other backends and is no loss.
         """
-        before = {m: n - header.events.get(m, 0) for m, n in header.sent.items()}
-        return cls(header.producer, header.sequence - 1, before, header.unsent)
+        sent = {m: n - header.events.get(m, 0) for m, n in header.sent.items()}
+        before = dict(captured_by(sent, header.unsent))
+        return cls(header.producer, header.sequence - 1, sent, header.unsent, before=before)
 
 
 class Bookings:
@@ -135,13 +150,14 @@ class Balance(msgspec.Struct, frozen=True):
     """The equation of a ledger, added up."""
 
     captured: int = 0
+    """Booked and in flight."""
     stored: int = 0
     sampled_out: int = 0
     dead_lettered: int = 0
     dropped: dict[str, int] = {}
     """By reason, without the prefix."""
     in_flight: int = 0
-    """Events in Redis that the backend has not seen yet; not part of ``captured``."""
+    """Events in Redis that the backend has not seen yet."""
 
     @classmethod
     def of(cls, totals: Iterable[tuple[str, int]], in_flight: int = 0) -> Balance:
@@ -187,6 +203,15 @@ class Balance(msgspec.Struct, frozen=True):
             f"sampled_out={self.sampled_out} dropped={self.dropped_total} "
             f"dead_lettered={self.dead_lettered} in_flight={self.in_flight} balanced={balanced}"
         )
+
+
+def captured_by(sent: Mapping[str, int], unsent: Mapping[str, Mapping[str, int]]) -> Counter[str]:
+    """Return how many events a producer captured, by measurement and its own totals."""
+    captured = Counter(sent)
+    for outcome, counts in unsent.items():
+        if not outcome.startswith(NOTE) and outcome not in AFTER_FRAMING:
+            captured.update(counts)
+    return captured
 
 
 def minute_of(time_ns: int) -> int:

@@ -219,6 +219,12 @@ class Stream:
         with self._translated():
             return int(self._redis().memory_usage(self._key(shard, "stream")) or 0)
 
+    def time(self) -> float:
+        """Return Redis's clock, in seconds since 1970; entry ids are made by it."""
+        with self._translated():
+            seconds, microseconds = self._redis().time()
+            return float(seconds) + float(microseconds) / 1e6
+
     def server_info(self) -> dict[str, Any]:
         """Return Redis's own account of itself (``INFO``)."""
         with self._translated():

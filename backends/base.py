@@ -1,0 +1,173 @@
+"""What a storage backend is. Read this before you write one.
+
+A backend stores events, and remembers in the same place how far it has come. The drain asks
+it for one :class:`Transaction` a batch and calls, in this order::
+
+    with backend.transaction(shard) as tx:    # locks the shard's checkpoint
+        tx.checkpoint                         # ... and shows it as it is under the lock
+        tx.high_waters(producers)             # what was stored of these producers
+        tx.write(events)                      # as often as needed; see RejectedEvents
+        tx.park(dead_letters)
+        tx.book(amounts)                      # the ledger
+        tx.advance(checkpoint, high_waters)
+
+**All or nothing.** When the block ends, all of it is stored for good; when it raises, or the
+process dies, none of it. That is what makes every event stored exactly once, however often
+and by however many drainers it is tried. A backend whose storage has no transactions sets
+``features.transactional_checkpoint = False``, stores the events first and the checkpoint
+after, and must make writing an event twice the same as writing it once.
+
+**Errors** are translated at the edge, with their cause (``raise ... from error``):
+:class:`TransientBackendError` (locked, down, overloaded: the same call may succeed later),
+:class:`RejectedEvents` (this data, never: the drain halves the batch and parks what is bad;
+``write`` must leave the transaction usable), :class:`BackendMisconfigured` (nothing works
+until somebody changes something; say what).
+
+**Impossible, unnecessary, partial.** What a backend cannot do raises
+:class:`NotSupportedByBackend` and says which backend can. What it need not do is a no-op. Nothing
+is done in part: a method has its whole effect or raises.
+
+``tailrace.backends.testing`` has the suite that every backend passes, yours included.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tailrace.pipeline.checkpoint import Checkpoint
+from tailrace.pipeline.dead_letter import DeadLetter
+from tailrace.pipeline.errors import ConfigurationError
+from tailrace.pipeline.event import Event
+from tailrace.pipeline.ledger import HighWater, Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What a backend can do. The defaults are what most storages can."""
+
+    transactional_checkpoint: bool = True
+    """Are rows and checkpoint stored in one transaction?"""
+    keeps_events: bool = True
+    """Can what was written be read again?"""
+    ledger: bool = True
+    """Does it keep the ledger and dead letters?"""
+
+
+class Transaction(ABC):
+    """One batch, stored all or not at all."""
+
+    checkpoint: Checkpoint
+    """The shard's checkpoint, locked: nobody else can move it before we end."""
+
+    @abstractmethod
+    def high_waters(self, producers: Collection[bytes]) -> dict[bytes, HighWater]:
+        """Return the high-water marks of those producers that were seen before."""
+
+    @abstractmethod
+    def write(self, events: Sequence[Event]) -> None:
+        """Store events.
+
+        Raises:
+            RejectedEvents: at least one of them can never be stored. None of this call's
+                events is written, and the transaction can go on.
+        """
+
+    @abstractmethod
+    def park(self, letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters."""
+
+    @abstractmethod
+    def book(self, amounts: Mapping[Key, int]) -> None:
+        """Add amounts, which may be negative, to the ledger."""
+
+    @abstractmethod
+    def advance(self, checkpoint: Checkpoint, high_waters: Sequence[HighWater]) -> None:
+        """Move the checkpoint and the producers' high-water marks."""
+
+
+class BaseBackend(ABC):
+    """A storage for events. Instances are shared by the threads of a process."""
+
+    features: ClassVar[Features] = Features()
+    options: ClassVar[Mapping[str, type | tuple[type, ...]]] = {}
+    """Names and types of what ``OPTIONS`` may hold."""
+
+    def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
+        """Take the configuration; connect to nothing yet.
+
+        Args:
+            alias: This backend's name in ``TAILRACE["BACKENDS"]``.
+            options: Its ``OPTIONS``.
+
+        Raises:
+            ConfigurationError: an option is unknown or of the wrong type.
+        """
+        self.alias = alias
+        self.given_options = dict(options)
+        for name, value in options.items():
+            expected = self.options.get(name)
+            if expected is None:
+                known = ", ".join(self.options) or "none"
+                raise ConfigurationError(
+                    f"TAILRACE['BACKENDS'][{alias!r}]['OPTIONS'] has {name!r}, which "
+                    f"{type(self).__name__} does not know. It takes: {known}."
+                )
+            if not isinstance(value, expected):
+                raise ConfigurationError(
+                    f"TAILRACE['BACKENDS'][{alias!r}]['OPTIONS'][{name!r}] is {value!r:.80}; "
+                    f"write a {_type_names(expected)}."
+                )
+
+    def get_db_alias(self) -> str | None:
+        """Return the alias of the Django database that holds the events, if one does."""
+        return None
+
+    def setup(self) -> None:  # noqa: B027 - a hook: doing nothing is right for most
+        """Prepare the storage; called once in a process, before the first batch."""
+
+    def close(self) -> None:  # noqa: B027 - likewise
+        """Let go of connections and files."""
+
+    @abstractmethod
+    def read_checkpoint(self, shard: int) -> Checkpoint | None:
+        """Return a shard's checkpoint, without a lock; ``None`` before the first batch."""
+
+    @abstractmethod
+    def create_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Store a shard's first checkpoint, unless there is one."""
+
+    @abstractmethod
+    def transaction(self, shard: int) -> AbstractContextManager[Transaction]:
+        """Open a transaction on a shard whose checkpoint exists.
+
+        Raises:
+            TransientBackendError, BackendMisconfigured: see above; also while it ends.
+        """
+
+    @abstractmethod
+    def ledger_totals(
+        self, start: int | None = None, end: int | None = None
+    ) -> Iterable[tuple[str, str, int]]:
+        """Return ``(measurement, outcome, amount)``, added up over shards and minutes.
+
+        Args:
+            start: First minute, in seconds since 1970; all from the beginning without.
+            end: First minute that does not count any more.
+        """
+
+    @abstractmethod
+    def producer_totals(self) -> dict[str, int]:
+        """Return how many events of each measurement the producers say they captured.
+
+        The other side of the books: it is added up from the high-water marks, not from the
+        ledger, and must equal the ledger's ``captured``.
+        """
+
+
+def _type_names(expected: type | tuple[type, ...]) -> str:
+    types = expected if isinstance(expected, tuple) else (expected,)
+    return " or ".join(kind.__name__ for kind in types)

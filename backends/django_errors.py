@@ -1,0 +1,71 @@
+"""Django's database errors in the three classes that the drain acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from tailrace.pipeline.errors import (
+    BackendMisconfigured,
+    RejectedEvents,
+    TransientBackendError,
+)
+
+_ABOUT_THE_SERVER = (
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
+_MISSING_TABLE = ("no such table", "no such column", "has no column", "doesn't exist")
+
+
+@contextmanager
+def translated_errors(alias: str) -> Iterator[None]:
+    """Translate what goes wrong with the database ``alias`` as a whole."""
+    try:
+        yield
+    except ProgrammingError as error:
+        raise _not_migrated(alias, error) from error
+    except NotSupportedError as error:
+        raise BackendMisconfigured(f"database {alias!r}: {error}") from error
+    except (OperationalError, InterfaceError, InternalError) as error:
+        if any(words in str(error) for words in _MISSING_TABLE):
+            raise _not_migrated(alias, error) from error
+        raise TransientBackendError(f"database {alias!r}: {error}") from error
+    except ImproperlyConfigured as error:
+        raise BackendMisconfigured(f"database {alias!r}: {error}") from error
+
+
+@contextmanager
+def translated_rejections() -> Iterator[None]:
+    """Translate what the database says of the data we gave it."""
+    try:
+        yield
+    except (DataError, IntegrityError, ValueError, TypeError, OverflowError) as error:
+        # The last three come from the driver, before the server has seen the value.
+        raise RejectedEvents(str(error)) from error
+    except _ABOUT_THE_SERVER:
+        raise
+    except DatabaseError as error:  # such as an exception that a trigger raises
+        raise RejectedEvents(str(error)) from error
+
+
+def _not_migrated(alias: str, error: Exception) -> BackendMisconfigured:
+    return BackendMisconfigured(
+        f"database {alias!r} lacks Tailrace's tables: {str(error).strip()}. "
+        f"Run: manage.py migrate tailrace --database={alias}"
+    )

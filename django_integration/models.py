@@ -1,0 +1,144 @@
+"""What Tailrace keeps in the database of a backend.
+
+Application code reads events through :func:`tailrace.backends.get_backend`; these models are
+the storage behind the ORM backends, and what the admin shows.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Event(models.Model):
+    """One observation."""
+
+    id = models.BigAutoField(primary_key=True)
+    uid = models.UUIDField(help_text="The event's own id, the same in every backend.")
+    measurement = models.CharField(max_length=100)
+    time = models.DateTimeField()
+    tags = models.JSONField(default=dict)
+    fields = models.JSONField(default=dict)
+    trace_id = models.CharField(max_length=64, blank=True, default="")
+
+    class Meta:
+        verbose_name = "event"
+        indexes = [
+            models.Index(fields=["measurement", "time"], name="tailrace_event_meas_time"),
+            models.Index(fields=["trace_id"], name="tailrace_event_trace"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.measurement} {self.time:%Y-%m-%d %H:%M:%S}"
+
+
+class ShardCheckpoint(models.Model):
+    """How far a backend has come in a shard; its row is the lock of that shard."""
+
+    backend = models.CharField(max_length=64)
+    shard = models.PositiveIntegerField()
+    position = models.CharField(max_length=48, default="0-0")
+    epoch = models.CharField(max_length=32, blank=True, default="")
+    created_ns = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "checkpoint"
+        constraints = [
+            models.UniqueConstraint(fields=["backend", "shard"], name="tailrace_checkpoint_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.backend}/{self.shard} at {self.position}"
+
+
+class ProducerMark(models.Model):
+    """What a backend has stored of one producer."""
+
+    backend = models.CharField(max_length=64)
+    shard = models.PositiveIntegerField()
+    producer = models.CharField(max_length=20, help_text="Hexadecimal.")
+    sequence = models.BigIntegerField()
+    sent = models.JSONField(default=dict)
+    unsent = models.JSONField(default=dict)
+    before = models.JSONField(default=dict, help_text="Captured before the backend joined.")
+    is_last = models.BooleanField(default=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "producer"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["backend", "shard", "producer"], name="tailrace_producer_unique"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.producer} at {self.sequence}"
+
+
+class LedgerEntry(models.Model):
+    """How many events of a measurement had an outcome, in one minute of one shard."""
+
+    backend = models.CharField(max_length=64)
+    shard = models.PositiveIntegerField()
+    minute = models.BigIntegerField(help_text="Its start, in seconds since 1970.")
+    measurement = models.CharField(max_length=100)
+    outcome = models.CharField(max_length=64)
+    amount = models.BigIntegerField()
+
+    class Meta:
+        verbose_name = "ledger entry"
+        verbose_name_plural = "ledger"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["backend", "minute", "measurement", "outcome", "shard"],
+                name="tailrace_ledger_unique",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.measurement} {self.outcome}: {self.amount}"
+
+
+class DeadLetter(models.Model):
+    """An event, or a frame, that could not be stored, and why."""
+
+    id = models.BigAutoField(primary_key=True)
+    backend = models.CharField(max_length=64)
+    shard = models.PositiveIntegerField()
+    measurement = models.CharField(max_length=100, db_index=True)
+    reason = models.TextField()
+    events = models.PositiveIntegerField(
+        default=1, help_text="How many events it stands for; 0 where that cannot be known."
+    )
+    payload = models.JSONField(null=True, help_text="The event.")
+    frame = models.BinaryField(null=True, help_text="The bytes, where they cannot be read.")
+    entry_id = models.CharField(max_length=48, blank=True, default="")
+    minute = models.BigIntegerField(default=0)
+    parked_at = models.DateTimeField(auto_now_add=True)
+    replayed_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name = "dead letter"
+
+    def __str__(self) -> str:
+        return f"{self.measurement}: {self.reason[:80]}"
+
+
+class ExceptionGroup(models.Model):
+    """All exceptions with the same fingerprint."""
+
+    fingerprint = models.CharField(max_length=64, unique=True)
+    type = models.CharField(max_length=200)
+    message = models.TextField(blank=True, default="", help_text="Of the latest one.")
+    location = models.CharField(max_length=500, blank=True, default="")
+    first_seen = models.DateTimeField()
+    last_seen = models.DateTimeField(db_index=True)
+    count = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        verbose_name = "exception group"
+
+    def __str__(self) -> str:
+        return f"{self.type} ({self.count})"

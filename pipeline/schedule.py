@@ -1,0 +1,65 @@
+"""Beat's entries: they register themselves in whatever Celery app runs beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, current_app, signals
+
+from .config import Config
+from .record import flush
+from .runtime import runtime
+from .tasks import TICK
+
+# https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
+_DEFAULT_VISIBILITY_SECONDS = 3600.0
+
+
+def entries(config: Config) -> dict[str, dict[str, Any]]:
+    """Return Tailrace's entries for ``beat_schedule``.
+
+    Each expires before the next one but one is due, so that a worker that comes back finds
+    one tick and not a night's worth of them.
+    """
+    options: dict[str, Any] = {"expires": max(2.0, 2 * config.drain_interval_seconds)}
+    if config.queue:
+        options["queue"] = config.queue
+    return {
+        TICK: {"task": TICK, "schedule": config.drain_interval_seconds, "options": options},
+    }
+
+
+def add_entries(app: Celery, config: Config) -> None:
+    """Add the entries to an app, unless it has its own under the same name."""
+    schedule = dict(app.conf.beat_schedule or {})
+    for name, entry in entries(config).items():
+        schedule.setdefault(name, entry)
+    app.conf.beat_schedule = schedule
+
+
+def connect() -> None:
+    """Take part in every Celery app of this process: beat's schedule and workers' end."""
+    # beat_init comes before the scheduler reads the schedule, with `worker -B` too.
+    signals.beat_init.connect(_on_beat_init, dispatch_uid="tailrace.beat_init")
+    # Prefork children end without atexit handlers.
+    signals.worker_process_shutdown.connect(_on_worker_exit, dispatch_uid="tailrace.exit")
+
+
+def _on_beat_init(sender: Any, **kwargs: object) -> None:
+    add_entries(sender.app, runtime().config)
+
+
+def _on_worker_exit(**kwargs: object) -> None:
+    flush()
+
+
+def broker_visibility_seconds() -> float | None:
+    """Return after which time the host's broker delivers an unfinished task again.
+
+    ``None`` where there is no such time: only the Redis and SQS transports have one.
+    """
+    app = current_app
+    if not str(app.conf.broker_url or "").startswith(("redis", "rediss", "sentinel", "sqs")):
+        return None
+    options = app.conf.broker_transport_options or {}
+    return float(options.get("visibility_timeout", _DEFAULT_VISIBILITY_SECONDS))
