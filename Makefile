@@ -76,5 +76,5 @@ $(VENV)/.ready:
 # One stamp a dependency group; a changed pyproject.toml installs again.
 $(VENV)/.ready-%: pyproject.toml | $(VENV)/.ready
 	@echo "Installing Tailrace with its group '$*' into $(VENV)..."
-	@$(BIN)/python -m pip install --quiet --editable '.$(EXTRAS_$*)' --group $*
+	@$(BIN)/python -m pip install -qq --editable '.$(EXTRAS_$*)' --group $*
 	@touch $@

@@ -81,6 +81,7 @@ class Demo:
         self.redis.start()
         program = self.redis.program
         say(f"{program.kind}-server ({program.source}) on {self.redis.url()}")
+        (self.directory / "tmp").mkdir()
         self.env = self._environment()
         self._write_env_file()
         self.manage("migrate", "--verbosity=0")
@@ -186,6 +187,8 @@ class Demo:
             "TAILRACE_REDIS_URL": self.redis.url(0),
             "CELERY_BROKER_URL": self.redis.url(1),
             "SHOP_SENDS_RECEIPTS": "1",
+            # Whatever is spooled or kept for a moment stays within the demo's folder.
+            "TMPDIR": str(self.directory / "tmp"),
             "PYTHONPATH": os.pathsep.join(
                 filter(None, [str(TESTS_DIR), os.environ.get("PYTHONPATH")])
             ),
