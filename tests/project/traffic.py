@@ -78,7 +78,7 @@ class Visitor:
         )
         self._cookies = SimpleCookie()
         self._chance = random.Random(seed)
-        self._tally = tally
+        self.tally = tally
         self._pause = pause
 
     def close(self) -> None:
@@ -157,11 +157,11 @@ class Visitor:
             text = reply.read().decode(errors="replace")
         except (OSError, http.client.HTTPException):
             # A server may close a kept-open connection just as we use it.
-            self._tally.count(None)
+            self.tally.count(None)
             self._connection.close()
             time.sleep(RETRY_PAUSE_SECONDS)
             return ""
-        self._tally.count(reply.status)
+        self.tally.count(reply.status)
         for cookie in reply.headers.get_all("Set-Cookie", []):
             self._cookies.load(cookie)
         location = reply.headers.get("Location")
