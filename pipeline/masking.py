@@ -195,8 +195,9 @@ class Masker:
         plain_name = unquote_plus(name)
         if self.mask_name(plain_name) or (is_oauth and name in ("code", "state")):
             return f"{name}={MASK}"
-        masked = self.mask_text(value)
-        if masked == value:
+        plain = unquote_plus(value)
+        masked = self.mask_text(plain)
+        if masked == plain:
             return pair
         return f"{name}={quote(masked, safe='*/:?@,;')}"
 
@@ -222,9 +223,9 @@ class Masker:
     def _mask_sequence(self, value: Iterable[Any], depth: int) -> list[Any]:
         items = list(value)[:ITEMS_MAX]
         # A pair, as in a list of headers: [("Authorization", "Bearer ...")].
-        if len(items) == 2 and isinstance(items[0], str) and _NAME.fullmatch(items[0]):
-            if self.mask_name(items[0]):
-                return [self.mask_text(items[0]), MASK]
+        name = items[0] if len(items) == 2 else None
+        if isinstance(name, str) and _NAME.fullmatch(name) and self.mask_name(name):
+            return [self.mask_text(name), MASK]
         return [self.mask_value(item, depth + 1) for item in items]
 
 

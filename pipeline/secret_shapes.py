@@ -40,8 +40,10 @@ _URL_USERINFO = re.compile(
 _REFUSED_ROW = re.compile(
     r"(Failing row contains |Key \([^()\n]{0,300}+\)=)\([^\n]*+|(Duplicate entry )'[^\n]*+"
 )
-_BEARER = re.compile(r"\b(Bearer)\s{1,8}+[\w.~+/=:-]++", re.IGNORECASE)
-_SCHEME = re.compile(r"\b(Basic|Token|Negotiate|ApiKey)\s{1,8}+([\w.~+/=:-]{8,}+)", re.IGNORECASE)
+_BEARER = re.compile(r"\b(Bearer)[\s+]{1,8}+[\w.~+/=:-]++", re.IGNORECASE)
+_SCHEME = re.compile(
+    r"\b(Basic|Token|Negotiate|ApiKey)[\s+]{1,8}+([\w.~+/=:-]{8,}+)", re.IGNORECASE
+)
 _KNOWN_KEYS = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"eyJ[\w-]{6,}+(?:\.[\w-]*+){0,4}+"  # JSON web tokens and their kin
@@ -56,7 +58,7 @@ _KNOWN_KEYS = re.compile(
 )
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)++")
 # Not the digits behind a decimal point.
-_DIGIT_RUN = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9](?:[ -]?+[0-9]){12,}+")
+_DIGIT_RUN = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9](?:[ +-]?+[0-9]){12,}+")
 _CARD_DIGITS_MIN, _CARD_DIGITS_MAX = 13, 19
 # A longer run with separators is masked as a whole: looking at each part would be quadratic.
 _RUN_MAX_DIGITS = 64
