@@ -155,8 +155,7 @@ class Flusher:
     def _normalized(self, raws: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         if self._sampler.is_active:
             raws = [raw for raw in raws if self._is_sampled(raw)]
-        events = map(self._normalizer, raws)
-        return [event for event in events if event is not None]
+        return self._normalizer.batch(raws)
 
     def _is_sampled(self, raw: tuple[Any, ...]) -> bool:
         measurement, trace_id = raw[0], raw[4]

@@ -35,10 +35,12 @@ class _Process:
         self.config = config
         self.buffer = Buffer(config)
         self.flusher = Flusher(config, self.buffer)
-        self.is_started = False
+        self.append = self._append_first
 
-    def start(self) -> None:
-        self.is_started = True
+    def _append_first(self, event: tuple[Any, ...]) -> None:
+        """Append, and start the flusher; from then on, appending is all there is to do."""
+        self.append = self.buffer.append
+        self.buffer.append(event)
         self.flusher.start()
 
 
@@ -88,18 +90,16 @@ def record(
     current = current_trace()
     if current is SUPPRESSED:
         return
-    process.buffer.append(
+    process.append(
         (
             measurement,
             _now_ns() if time is None else time,
             # Copies: the caller may go on to change its dicts.
-            _copy(tags),
-            _copy(fields),
+            tags.copy() if tags.__class__ is dict else _copy(tags),
+            fields.copy() if fields.__class__ is dict else _copy(fields),
             current if trace_id is None else trace_id,
         )
     )
-    if not process.is_started:
-        process.start()
 
 
 def emit(measurement: str, time_ns: int, finish: Finish, raw: Any, trace_id: str | None) -> None:
@@ -116,9 +116,7 @@ def emit(measurement: str, time_ns: int, finish: Finish, raw: Any, trace_id: str
     process = _process
     if process is None:
         return
-    process.buffer.append((measurement, time_ns, finish, raw, trace_id))
-    if not process.is_started:
-        process.start()
+    process.append((measurement, time_ns, finish, raw, trace_id))
 
 
 def count_recorder_error(measurement: str) -> None:

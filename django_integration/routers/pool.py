@@ -57,7 +57,7 @@ class ReplicaPool:
         self.retry_after_seconds = retry_after_seconds
         self.states = {alias: ReplicaState() for alias in weights if alias != primary}
         self._clock = clock
-        self._meter = LagMeter(primary, clock)
+        self.meter = LagMeter(primary, clock)
         self._turn = threading.Lock()
         self._credit = dict.fromkeys(self.weights, 0)
 
@@ -118,7 +118,7 @@ class ReplicaPool:
         if not self._connect(alias):
             return
         try:
-            state.lag_seconds = self._meter.measure(alias)
+            state.lag_seconds = self.meter.measure(alias)
         except (OperationalError, InterfaceError) as error:
             connections[alias].close()
             self.mark_down(alias, error)

@@ -162,8 +162,13 @@ def _layout_of_databases() -> dict[str, dict[str, int]]:
 
 def replica_aliases() -> set[str]:
     """List every alias that an installed replica router only reads from."""
+    return set(pools_by_replica())
+
+
+def pools_by_replica() -> dict[str, ReplicaPool]:
+    """Map every replica alias to the pool that it is read through."""
     return {
-        alias
+        alias: pool
         for peer in router.routers
         if isinstance(peer, ReplicaRouter)
         for pool in peer.pools.values()

@@ -7,6 +7,8 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
+from tailrace.django_integration.databases.admin_view import database_admin_urls
+
 
 def fail(request: HttpRequest) -> HttpResponse:
     """Raise with a password in sight, as code that handles connections can."""
