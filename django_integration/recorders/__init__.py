@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tailrace.django_integration.guard import shield
 from tailrace.pipeline.context import SUPPRESSED, current_trace
 from tailrace.pipeline.record import emit
 
-from ..guard import shield
 from .base import Recorder, RecorderOptions
 from .registry import (
     get_recorder,
