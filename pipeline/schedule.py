@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, current_app, signals
+from celery import current_app, signals
 
 from .config import Config
-from .record import flush
+from .record import close
 from .runtime import runtime
 from .tasks import TICK
 
@@ -29,28 +29,27 @@ def entries(config: Config) -> dict[str, dict[str, Any]]:
     }
 
 
-def add_entries(app: Celery, config: Config) -> None:
-    """Add the entries to an app, unless it has its own under the same name."""
-    schedule = dict(app.conf.beat_schedule or {})
-    for name, entry in entries(config).items():
-        schedule.setdefault(name, entry)
-    app.conf.beat_schedule = schedule
-
-
 def connect() -> None:
     """Take part in every Celery app of this process: beat's schedule and workers' end."""
-    # beat_init comes before the scheduler reads the schedule, with `worker -B` too.
+    # Sent before the first tick, by `worker -B` too.
     signals.beat_init.connect(_on_beat_init, dispatch_uid="tailrace.beat_init")
     # Prefork children end without atexit handlers.
     signals.worker_process_shutdown.connect(_on_worker_exit, dispatch_uid="tailrace.exit")
 
 
 def _on_beat_init(sender: Any, **kwargs: object) -> None:
-    add_entries(sender.app, runtime().config)
+    """Add our entries, unless the host has its own under the same names.
+
+    The scheduler has read ``beat_schedule`` by now; it takes more the way it takes Celery's
+    own clean-up entry, whichever scheduler class it is.
+    """
+    own = sender.app.conf.beat_schedule or {}
+    ours = entries(runtime().config)
+    sender.scheduler.update_from_dict({n: entry for n, entry in ours.items() if n not in own})
 
 
 def _on_worker_exit(**kwargs: object) -> None:
-    flush()
+    close()
 
 
 def broker_visibility_seconds() -> float | None:
