@@ -185,9 +185,8 @@ class Spool:
 
         A later :meth:`append` or :meth:`adopt_orphans` starts again.
         """
-        in_use = {segment.owner for segment in self._segments}
         for owner in list(self._folder.locked):
-            self._folder.unlock(owner, delete=owner not in in_use)
+            self._folder.unlock(owner)
         self._folder.close()
         self._reset()
 
@@ -272,7 +271,7 @@ class Spool:
         size = sum(segment.size for segment in segments)
         has_room = not self._segments or self.bytes + size <= self._max_bytes
         if not segments or not has_room:
-            self._folder.unlock(owner, delete=not segments)
+            self._folder.unlock(owner)
             return
         self._segments += segments
         for segment in segments:
@@ -291,7 +290,7 @@ class Spool:
         except OSError as error:
             self._warn("%s cannot be deleted (%s); it is sent again", segment.name, error.strerror)
         if segment.owner not in {self._owner, *(other.owner for other in self._segments)}:
-            self._folder.unlock(segment.owner, delete=True)
+            self._folder.unlock(segment.owner)
 
     def _warn(self, what: str, *args: object) -> None:
         """Log each kind of trouble once."""

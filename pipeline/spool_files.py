@@ -206,14 +206,13 @@ class SpoolFolder:
                 is_ours = self._is_lock_in_place(owner)
         finally:
             if not is_ours:
-                self.unlock(owner, delete=False)
+                os.close(self.locked.pop(owner))
         return is_ours
 
-    def unlock(self, owner: str, delete: bool) -> None:
-        """Release a lock; ``delete`` it where no segment needs it any more."""
-        if delete:
-            with suppress(OSError):  # a leftover that the next adopter deletes
-                os.unlink(f"{owner}.lock", dir_fd=self._fd)
+    def unlock(self, owner: str) -> None:
+        """Release a lock and delete its file; who adopts what it guarded makes a new one."""
+        with suppress(OSError):  # a leftover, which the next adopter deletes
+            os.unlink(f"{owner}.lock", dir_fd=self._fd)
         os.close(self.locked.pop(owner))
 
     @contextmanager

@@ -135,6 +135,7 @@ def test_a_corrupt_record_costs_only_itself(folder):
     spool = make(folder)
     assert spool.adopt_orphans() == 1
     assert drain(spool) == items(0, 1, 3, 4)
+    assert (folder / f"{segment.name}.corrupt").read_bytes() == data, "kept for a look"
 
 
 @pytest.mark.parametrize("record", [0, 2, 4])
@@ -210,6 +211,19 @@ def test_a_folder_deleted_while_in_use_is_made_anew(folder, caplog):
     with caplog.at_level(logging.WARNING, "tailrace"):
         assert spool.append(items(1)) == 1
     assert "was deleted while in use" in caplog.text
+    assert drain(spool) == items(1)
+
+
+def test_files_deleted_while_in_use_cost_no_protection(folder, caplog):
+    """Without its lock file a process would look dead to the others."""
+    spool = make(folder)
+    spool.append(items(0))
+    for path in folder.iterdir():
+        path.unlink()
+    with caplog.at_level(logging.WARNING, "tailrace"):
+        assert spool.append(items(1)) == 1
+    assert "was deleted while in use" in caplog.text
+    assert make(folder).adopt_orphans() == 0
     assert drain(spool) == items(1)
 
 

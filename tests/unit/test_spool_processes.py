@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -199,6 +200,23 @@ def test_each_orphan_goes_to_one_of_two_racing_adopters(fork, folder):
     numbers = sorted(b"".join(part for part in found if part != b"none"))
     assert numbers == sorted(b"".join(number.to_bytes(4, "big") for number in range(ORPHANS)))
     assert list(folder.iterdir()) == []
+
+
+def test_a_lock_that_was_deleted_meanwhile_is_no_lock(folder, monkeypatch):
+    """The slow one opens the lock file; then its owner goes, and a quick one adopts."""
+    owner, quick, slow = make(folder), make(folder), make(folder)
+    owner.append(items(0))
+    real_flock = fcntl.flock
+
+    def flock_late(fd: int, operation: int) -> None:
+        monkeypatch.undo()
+        owner.close()
+        assert quick.adopt_orphans() == 1
+        real_flock(fd, operation)
+
+    monkeypatch.setattr("tailrace.pipeline.spool_files.fcntl.flock", flock_late)
+    assert slow.adopt_orphans() == 0
+    assert drain(quick) == items(0)
 
 
 def test_a_forked_child_starts_empty_and_leaves_the_parents_files_alone(fork, folder):
