@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.apps import apps
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, TextField, Value, When
 
 from tailrace.pipeline.event import Event
 
@@ -42,7 +42,9 @@ def update_exception_groups(using: str, events: Sequence[Event]) -> None:
             count=F("count") + count,
             first_seen=Case(When(first_seen__gt=first, then=Value(first)), default="first_seen"),
             message=Case(
-                When(last_seen__lte=last, then=Value(_text(latest, "message"))), default="message"
+                # Django takes a str for a CharField, which does not mix with our TextField.
+                When(last_seen__lte=last, then=Value(_text(latest, "message"), TextField())),
+                default="message",
             ),
             last_seen=Case(When(last_seen__lt=last, then=Value(last)), default="last_seen"),
         )
