@@ -23,8 +23,8 @@ _POSTGRESQL_ENGINES = ("postgresql", "postgis")
 class DatabaseConfig(dict[str, Any]):
     """One entry of ``DATABASES``, which never prints its password.
 
-    It is the dictionary that Django wants, so ``DATABASES = {"default": DatabaseConfig.from_url(url=
-    ...)}`` is all there is to it.
+    It is the dictionary that Django wants: ``{"default": DatabaseConfig.from_url(...)}`` is all
+    there is to it.
     """
 
     @classmethod
@@ -87,9 +87,9 @@ def databases_from_env(
 ) -> dict[str, DatabaseConfig]:
     """Build ``DATABASES`` from ``DATABASE__URL`` and ``DATABASE__URL_<NAME>``.
 
-    ``DATABASE__URL`` is ``default``. ``_REPLICA``, ``_REPLICA_<X>``, ``_ANALYTICS``, ``_LEGACY`` and
-    ``_TELEMETRY`` keep their name in lower case; any other ``_BLOG`` becomes ``blog_db``. An alias
-    exists only if its variable is set and not empty. Replicas get ``TEST["MIRROR"]`` and a short
+    ``DATABASE__URL`` is ``default``. ``_REPLICA``, ``_REPLICA_<X>``, ``_ANALYTICS``, ``_LEGACY``
+    and ``_TELEMETRY`` keep their name in lower case; any other, ``_BLOG``, becomes ``blog_db``. An
+    alias exists only if its variable is set and not empty. Replicas get ``TEST["MIRROR"]`` and a short
     connect timeout.
 
     Args:

@@ -86,7 +86,8 @@ def _secrets_in(config: Mapping[str, Any]) -> Iterator[str]:
 class SafeFilter(SafeExceptionReporterFilter):
     """Django's filter for error pages, which also hides database URLs.
 
-    ``DEFAULT_EXCEPTION_REPORTER_FILTER = "tailrace.django_integration.databases.secrets.SafeFilter"``
+    Set ``DEFAULT_EXCEPTION_REPORTER_FILTER`` to
+    ``"tailrace.django_integration.databases.secrets.SafeFilter"``.
 
     Django hides names with PASS, SECRET, TOKEN and so on. ``DATABASE__URL`` is none of them, and
     ``runserver`` puts the whole environment into ``request.META``, which the debug page prints.
