@@ -263,6 +263,16 @@ def test_orphans_that_do_not_fit_are_left_until_there_is_room(make, dropped):
     assert dropped == []
 
 
+def test_an_empty_spool_adopts_what_a_larger_one_left(make, dropped):
+    dead = make(max_bytes=16 * RECORD_BYTES)
+    dead.append(items(*range(16)))
+    dead.close()
+    ours = make(max_bytes=8 * RECORD_BYTES, overflow="drop_newest")
+    assert ours.adopt_orphans() == 8
+    assert drain(ours) == items(*range(16))
+    assert dropped == []
+
+
 def test_live_spools_are_never_adopted(make):
     alive, other = make(), make()
     alive.append(items(0))
