@@ -63,6 +63,7 @@ class Demo:
         self.password = secrets.token_urlsafe(6)
         self.env: dict[str, str] = {}
         self.running: list[Process] = []
+        self.problems: list[str] = []
 
     def run(self) -> bool:
         """Run it all; return whether the books balance."""
@@ -135,15 +136,15 @@ class Demo:
         """
         ledger = self.ledger()
         counts = json.loads(self.manage("shop_count_events"))
-        problems = ledger.problems(
+        self.problems += ledger.problems(
             rows=counts["rows"], requests=counts["requests"], answered=answered
         )
-        for problem in problems:
+        for problem in self.problems:
             say(f"NOT BALANCED: {problem}")
         say(f"rows: {json.dumps(counts)}")
         self.redis.stop()
-        print(ledger.line(is_balanced=not problems), flush=True)
-        return not problems
+        print(ledger.line(is_balanced=not self.problems), flush=True)
+        return not self.problems
 
     def start(self, name: str, module: str, *arguments: str) -> Process:
         """Start ``python -m module arguments`` under a name."""
@@ -230,7 +231,10 @@ class Demo:
                 say(f"drained {time.monotonic() - started:.1f} s after the last request")
                 return
             time.sleep(DRAIN_POLL_SECONDS)
-        say(f"not drained after {DRAIN_TIMEOUT_SECONDS} s; see {self.directory}/logs/worker.log")
+        self.problems.append(
+            f"the worker has not drained everything in {DRAIN_TIMEOUT_SECONDS:g} s; "
+            f"see {self.directory}/logs/worker.log and beat.log"
+        )
 
     def _announce(self) -> None:
         ends = self.options.duration_seconds
