@@ -10,7 +10,7 @@ from django.core.signals import got_request_exception
 from django.http import HttpRequest
 
 from tailrace.django_integration.guard import shield
-from tailrace.pipeline.context import SUPPRESSED, current_trace
+from tailrace.pipeline.context import SUPPRESSED, current_trace, new_trace_id
 from tailrace.pipeline.event import Value
 from tailrace.pipeline.record import emit
 
@@ -26,6 +26,9 @@ TRACEBACK_MAX_CHARS = 16_000
 # Marks an exception as recorded. In __dict__, since exceptions of built-in classes allow no weak
 # reference, and a frozen dataclass no assignment.
 _MARK = "__tailrace_recorded__"
+# On a request: what its exceptions are recorded once for. The trace alone would not do: Django
+# may signal an exception again when it has left our middleware.
+_OCCASION = "__tailrace_occasion__"
 
 _RELATIONS = {
     "cause": "The above exception was the direct cause of the following exception:",
@@ -107,8 +110,7 @@ class ExceptionRecorder(Recorder):
         with _shield:
             error = sys.exc_info()[1]
             if error is not None:
-                occasion = None if current_trace() else f"request {id(request)}"
-                self.observe(error, route_of(request), False, occasion)
+                self.observe(error, route_of(request), False, _occasion_of(request))
 
     def _masked_message(self, error: tracebacks.Frozen) -> str:
         return self.masker.mask_text(error.message)[:MESSAGE_MAX_CHARS]
@@ -126,3 +128,9 @@ class ExceptionRecorder(Recorder):
         text = "\n".join(lines)
         # The end tells most.
         return text if len(text) <= TRACEBACK_MAX_CHARS else "…" + text[1 - TRACEBACK_MAX_CHARS :]
+
+
+def _occasion_of(request: HttpRequest | None) -> str | None:
+    if request is None:
+        return None
+    return request.__dict__.setdefault(_OCCASION, current_trace() or new_trace_id())

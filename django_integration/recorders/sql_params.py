@@ -1,8 +1,9 @@
 """Parameters of a statement: kept only where the owner asked for it, and then masked.
 
-A parameter has no name of its own. It is as secret as the column it is compared with or stored
-in: all names between the placeholder before and this one count, and in an ``INSERT`` the
-column of the same position. Where that is not sure, everything is masked.
+A parameter has no name of its own. In a plain ``INSERT`` it is as secret as the column of the
+same position. In any other statement that mentions a secret name all parameters are masked: which
+one meets which column only the database's parser could tell (``SET password = CASE WHEN id = %s
+THEN %s``). What remains is masked by its shape.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 from tailrace.pipeline.masking import MASK, Masker
 
+from .sql_text import RAW_SQL_MAX_CHARS
+
 PARAMS_MAX = 100
 """Parameters of a statement that are kept; of ``executemany`` those of the first row."""
 PARAM_MAX_CHARS = 1_000
@@ -28,10 +31,11 @@ _UNMASKED_MAX_CHARS = 4_096
 
 _PLAIN = (type(None), bool, int, float, str, dt.datetime, dt.date, dt.time, dt.timedelta,
           decimal.Decimal, uuid.UUID)  # fmt: skip
-_PLACEHOLDER = re.compile(r"%(?:\(\w+\))?s")
 _NAME = re.compile(r"\w++")
 _INSERT = re.compile(r"\s*(?:INSERT|REPLACE)\b[^(]*+\(([^()]*+)\)\s*VALUES\s*(.*)", re.I | re.S)
-_PURE_ROWS = re.compile(r"\((?:%s(?:, ?|(?=\))))+\)")
+_PURE_ROWS = re.compile(
+    r"(\((?:%s(?:, ?|(?=\))))+\))(?:, ?\([%s, ]*+\))*+\s*(?:RETURNING\b.*)?", re.S
+)
 
 
 def plain_params(params: Any, many: bool) -> list[Any] | dict[str, Any] | None:
@@ -54,50 +58,31 @@ def shown_params(sql: str, params: list[Any] | dict[str, Any], masker: Masker) -
         params: What :func:`plain_params` gave.
         masker: Knows what is secret.
     """
+    secrets = _secret_positions(sql, masker.mask_name)
     shown: Any
     if isinstance(params, dict):
-        # psycopg's named placeholders: the names around them count as much as their own.
-        is_any_secret = any(_secret_placeholders(sql, masker.mask_name))
-        shown = dict.fromkeys(params, MASK) if is_any_secret else masker.mask_value(params)
+        shown = dict.fromkeys(params, MASK) if any(secrets) else masker.mask_value(params)
     else:
-        secrets = _secret_placeholders(sql, masker.mask_name)
-        if len(secrets) < len(params):  # the text was cut
-            secrets += (True,) * (len(params) - len(secrets))
         shown = [
             MASK if is_secret else _shortened(masker.mask_value(value))
-            for value, is_secret in zip(params, secrets, strict=False)
+            for value, is_secret in zip(params, itertools.cycle(secrets), strict=False)
         ]
     return json.dumps(shown, ensure_ascii=False)[:PARAMS_MAX_CHARS]
 
 
 @functools.lru_cache(maxsize=1024)
-def _secret_placeholders(sql: str, is_secret: Callable[[str], bool]) -> tuple[bool, ...]:
-    insert = _INSERT.match(sql)
+def _secret_positions(sql: str, is_secret: Callable[[str], bool]) -> tuple[bool, ...]:
+    """Return which parameters are secret, from the first on and over again."""
+    # A text that was cut may have lost the name that tells.
+    is_any_secret = len(sql) >= RAW_SQL_MAX_CHARS or any(map(is_secret, _NAME.findall(sql)))
+    insert = _INSERT.match(sql) if is_any_secret else None
     if insert is not None:
-        return _secret_columns(insert, sql.count("%s"), is_secret)
-    secrets = []
-    start = 0
-    is_secret_now = False
-    for placeholder in _PLACEHOLDER.finditer(sql):
-        names = _NAME.findall(sql, start, placeholder.start())
-        start = placeholder.end()
-        if names:  # else it goes on, as in IN (%s, %s)
-            is_secret_now = any(is_secret(name) for name in names)
-        secrets.append(is_secret_now)
-    return tuple(secrets)
-
-
-def _secret_columns(
-    insert: re.Match[str], placeholders: int, is_secret: Callable[[str], bool]
-) -> tuple[bool, ...]:
-    columns = [is_secret(name) for name in insert.group(1).split(",")]
-    if not any(columns):
-        return (False,) * placeholders
-    # "VALUES (now(), %s)" would shift the columns.
-    first_row = _PURE_ROWS.match(insert.group(2))
-    if first_row is None or first_row.group().count("%s") != len(columns):
-        return (True,) * placeholders
-    return tuple(itertools.islice(itertools.cycle(columns), placeholders))
+        columns = tuple(is_secret(name) for name in insert.group(1).split(","))
+        # "VALUES (now(), %s)" would shift the columns, and what follows the rows is unknown.
+        rows = _PURE_ROWS.fullmatch(insert.group(2))
+        if rows is not None and rows.group(1).count("%s") == len(columns):
+            return columns
+    return (is_any_secret,)
 
 
 def _shortened(value: Any) -> Any:

@@ -196,7 +196,10 @@ def _message(error: BaseException) -> str:
     """
     is_own = type(error).__str__ not in (BaseException.__str__, KeyError.__str__, OSError.__str__)
     if is_own or all(isinstance(arg, (*_PLAIN, Promise)) for arg in error.args):
-        return str(error)[:MESSAGE_RAW_MAX_CHARS]
+        try:
+            return str(error)[:MESSAGE_RAW_MAX_CHARS]
+        except Exception:  # noqa: BLE001 - the host's code; Python prints the same then
+            return f"<exception str() failed: {type(error).__qualname__}>"
     shown = [
         str(arg)[:MESSAGE_RAW_MAX_CHARS] if isinstance(arg, _PLAIN) else f"<{type(arg).__name__}>"
         for arg in error.args
