@@ -40,9 +40,16 @@ from typing import Any, ClassVar
 
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.dead_letter import DeadLetter
-from tailrace.pipeline.errors import ConfigurationError
+from tailrace.pipeline.errors import ConfigurationError, NotSupportedByBackend
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.ledger import HighWater, Key
+from tailrace.pipeline.parked import (
+    LIST_LETTERS,
+    LetterCount,
+    LetterSelection,
+    ListedLetter,
+    ParkedLetter,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +94,25 @@ class Transaction(ABC):
     @abstractmethod
     def advance(self, checkpoint: Checkpoint, high_waters: Sequence[HighWater]) -> None:
         """Move the checkpoint and the producers' high-water marks."""
+
+    # What a replay of dead letters needs (tailrace.pipeline.replay). A backend has these
+    # four and BaseBackend.dead_letters, or none of them.
+
+    def parked(self, ids: Collection[int]) -> Sequence[ParkedLetter]:
+        """Return those of these dead letters that are this shard's and wait, by id, locked."""
+        raise _no_dead_letters(self)
+
+    def settle(self, replayed: Collection[int], refused: Mapping[int, str]) -> None:
+        """Mark letters as replayed; count an attempt more, and the reason, for the others."""
+        raise _no_dead_letters(self)
+
+    def holds(self, event: Event) -> bool:
+        """Return whether this very event, by its id, is stored."""
+        raise _no_dead_letters(self)
+
+    def booked(self, measurement: str, outcome: str) -> int:
+        """Return what this shard's ledger has, over all minutes."""
+        raise _no_dead_letters(self)
 
 
 class BaseBackend(ABC):
@@ -166,6 +192,29 @@ class BaseBackend(ABC):
         The other side of the books: it is added up from the high-water marks, not from the
         ledger, and must equal the ledger's ``captured``.
         """
+
+    def dead_letters(
+        self, selection: LetterSelection, after_id: int = 0, limit: int = LIST_LETTERS
+    ) -> Sequence[ListedLetter]:
+        """Return this backend's dead letters that are selected, by id, without their content.
+
+        Args:
+            selection: Which.
+            after_id: Those with larger ids only: the last one's of the page before.
+            limit: At most so many.
+        """
+        raise _no_dead_letters(self)
+
+    def dead_letter_counts(self) -> Sequence[LetterCount]:
+        """Return how many letters wait for each measurement and reason, the most first."""
+        raise _no_dead_letters(self)
+
+
+def _no_dead_letters(part: object) -> NotSupportedByBackend:
+    return NotSupportedByBackend(
+        f"{type(part).__name__} does not show its dead letters; "
+        "tailrace.backends.django_db.DjangoDBBackend is one that does"
+    )
 
 
 def _type_names(expected: type | tuple[type, ...]) -> str:

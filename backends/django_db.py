@@ -17,13 +17,14 @@ from django.db.utils import IntegrityError
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.errors import BackendMisconfigured
 
-from .base import BaseBackend, Transaction
+from .base import Transaction
+from .dead_letters import OrmDeadLetterLists
 from .django_errors import translated_errors
 from .orm_transaction import OrmTransaction, checkpoint_of, mark_of
 from .private_connection import private_connection
 
 
-class DjangoDBBackend(BaseBackend):
+class DjangoDBBackend(OrmDeadLetterLists):
     """Stores events on the database alias that ``OPTIONS["ALIAS"]`` names.
 
     Run ``manage.py migrate tailrace --database=<alias>`` once, and add

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-import msgspec
 from django.apps import apps
 from django.db import models, transaction
 
@@ -15,15 +14,15 @@ from tailrace.pipeline.event import Event
 from tailrace.pipeline.faults import fault
 from tailrace.pipeline.ledger import HighWater, Key
 
-from .base import Transaction
+from .dead_letters import OrmDeadLetters, event_to_json
 from .django_errors import translated_rejections
 from .exception_groups import update_exception_groups
 
-_ROWS_A_STATEMENT = 2_000
 
-
-class OrmTransaction(Transaction):
+class OrmTransaction(OrmDeadLetters):
     """Writes by ``bulk_create``, in the atomic block that its backend has opened."""
+
+    rows_a_statement: ClassVar[int] = 2_000
 
     def __init__(self, backend: str, using: str, row: models.Model) -> None:
         self._backend = backend
@@ -44,8 +43,8 @@ class OrmTransaction(Transaction):
     def write(self, events: Sequence[Event]) -> None:
         # A savepoint: after a refusal, the transaction must be able to go on.
         with translated_rejections(), transaction.atomic(using=self._using):
-            for start in range(0, len(events), _ROWS_A_STATEMENT):
-                self.insert(events[start : start + _ROWS_A_STATEMENT])
+            for start in range(0, len(events), self.rows_a_statement):
+                self.insert(events[start : start + self.rows_a_statement])
                 fault("mid_write")
             update_exception_groups(self._using, events)
 
@@ -147,18 +146,6 @@ def mark_of(row: Any) -> HighWater:
     return HighWater(
         bytes.fromhex(row.producer), row.sequence, row.sent, row.unsent, row.is_last, row.before
     )
-
-
-def event_to_json(event: Event) -> dict[str, Any]:
-    """Return an event as JSON can hold it, without loss."""
-    data = msgspec.structs.asdict(event)
-    data["id"] = event.id.hex()
-    return data
-
-
-def event_from_json(data: Mapping[str, Any]) -> Event:
-    """Undo :func:`event_to_json`."""
-    return Event(**{**data, "id": bytes.fromhex(data["id"])})
 
 
 def _event_row(model: Any, event: Event) -> Any:

@@ -121,6 +121,10 @@ class DeadLetter(models.Model):
 
     class Meta:
         verbose_name = "dead letter"
+        indexes = [
+            # Lists of what waits (or was replayed), a measurement at a time.
+            models.Index(fields=["measurement", "replayed_at", "id"], name="tailrace_letter_state")
+        ]
 
     def __str__(self) -> str:
         return f"{self.measurement}: {self.reason[:80]}"

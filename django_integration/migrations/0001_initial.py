@@ -30,6 +30,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'dead letter',
+                'indexes': [models.Index(fields=['measurement', 'replayed_at', 'id'], name='tailrace_letter_state')],
             },
         ),
         migrations.CreateModel(
