@@ -88,9 +88,9 @@ def databases_from_env(
     """Build ``DATABASES`` from ``DATABASE__URL`` and ``DATABASE__URL_<NAME>``.
 
     ``DATABASE__URL`` is ``default``. ``_REPLICA``, ``_REPLICA_<X>``, ``_ANALYTICS``, ``_LEGACY``
-    and ``_TELEMETRY`` keep their name in lower case; any other, ``_BLOG``, becomes ``blog_db``. An
-    alias exists only if its variable is set and not empty. Replicas get ``TEST["MIRROR"]`` and a short
-    connect timeout.
+    and ``_TELEMETRY`` keep their name in lower case; any other, ``_BLOG``, becomes ``blog_db``.
+    An alias exists only if its variable is set and not empty. Replicas get ``TEST["MIRROR"]`` and
+    a short connect timeout.
 
     Args:
         environ: variables to read; ``None`` reads ``os.environ``.

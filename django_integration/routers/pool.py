@@ -15,6 +15,9 @@ from django.db import InterfaceError, OperationalError, connections
 from tailrace.django_integration.databases.replication import LagMeter
 from tailrace.django_integration.routers.failover import Failover
 
+#: Broken connections in a row, kept by this thread or its pool, before the replica itself is it.
+PROBE_ATTEMPTS = 3
+
 logger = logging.getLogger("tailrace.databases")
 
 
@@ -89,6 +92,16 @@ class ReplicaPool:
         state.is_up = False
         state.next_probe_at = self._clock() + self.retry_after_seconds
 
+    def replace_connection(self, alias: str, reason: Exception) -> None:
+        """Close this thread's broken connection, and mark the replica down if there is no new one.
+
+        A connection that broke while the replica was away is found broken when the replica has
+        long been back; every thread has one, and none of them says anything about the replica.
+        """
+        connections[alias].close()
+        if self.states[alias].is_up is not False:
+            self._connect(alias, reason)
+
     def _next_turn(self, candidates: Mapping[str, int]) -> str:
         with self._turn:
             for alias, weight in candidates.items():
@@ -115,14 +128,9 @@ class ReplicaPool:
         return self._connect(alias)
 
     def _probe(self, alias: str, state: ReplicaState) -> None:
-        if not self._connect(alias):
-            return
         try:
-            state.lag_seconds = self.meter.measure(alias)
-        except (OperationalError, InterfaceError) as error:
-            connections[alias].close()
-            self.mark_down(alias, error)
-            return
+            if not self._measure(alias, state):
+                return
         except RuntimeError:
             state.lag_seconds = None  # See _connect().
         if state.is_up is False:
@@ -130,14 +138,27 @@ class ReplicaPool:
         state.is_up = True
         state.next_probe_at = self._clock() + self.probe_interval_seconds
 
-    def _connect(self, alias: str) -> bool:
+    def _measure(self, alias: str, state: ReplicaState) -> bool:
+        for attempt in range(1, PROBE_ATTEMPTS + 1):
+            if not self._connect(alias):
+                return False
+            try:
+                state.lag_seconds = self.meter.measure(alias)
+                return True
+            except (OperationalError, InterfaceError) as error:
+                connections[alias].close()
+                if attempt == PROBE_ATTEMPTS:
+                    self.mark_down(alias, error)
+        return False
+
+    def _connect(self, alias: str, reason: Exception | None = None) -> bool:
         """Open this thread's connection now, while there is still another alias to choose."""
         connection = connections[alias]
         try:
             connection.close_if_health_check_failed()
             connection.ensure_connection()
         except (OperationalError, InterfaceError) as error:
-            self.mark_down(alias, error)
+            self.mark_down(alias, reason or error)
             return False
         except RuntimeError:
             # A test runner that forbids all database access says so with RuntimeError. The query

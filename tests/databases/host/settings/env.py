@@ -8,9 +8,14 @@ import os
 from databases.host.settings.base import *  # noqa: F403
 from databases.host.settings.base import TAILRACE as BASE_TAILRACE
 from tailrace.django_integration.databases import databases_from_env
+from tailrace.django_integration.routers import ReplicaRouter
 
 DEBUG = os.environ.get("HOST_DEBUG") == "1"
-DATABASES = databases_from_env(mirror_in_tests=os.environ.get("HOST_MIRROR") == "1")
+DATABASES = databases_from_env(
+    mirror_in_tests=os.environ.get("HOST_MIRROR") == "1",
+    conn_max_age=int(os.environ.get("HOST_CONN_MAX_AGE", "0")),
+    pool=json.loads(os.environ.get("HOST_POOL", "false")),
+)
 _rules = json.loads(os.environ.get("HOST_RULES", "{}"))
 DATABASE_ROUTING_RULES = _rules.get("labels", {})
 DATABASE_LEGACY_RULES = _rules.get("legacy", {})
@@ -28,6 +33,11 @@ DATABASE_ROUTERS = _rules.get(
         )
     ],
 )
+if "HOST_MAX_LAG_SECONDS" in os.environ:
+    DATABASE_ROUTERS = [
+        *(name for name in DATABASE_ROUTERS if not name.endswith("ReplicaRouter")),
+        ReplicaRouter(max_lag_seconds=float(os.environ["HOST_MAX_LAG_SECONDS"])),
+    ]
 if "telemetry" not in DATABASES:
     TAILRACE = {**BASE_TAILRACE, "BACKENDS": {}}
 EXTRA_APPS = [name for name in os.environ.get("HOST_EXTRA_APPS", "").split(",") if name]
