@@ -54,11 +54,15 @@ class Backlog:
         self._keep_in_memory(items[accepted:])
 
     def peek(self, max_frames: int, max_bytes: int) -> list[Item]:
-        """Return the oldest frames, without removing them."""
+        """Return the oldest frames, without removing them; none if the disk cannot be read."""
         if not self._spool.is_empty:
-            return self._spool.peek(max_frames, max_bytes)
+            try:
+                return self._spool.peek(max_frames, max_bytes)
+            except SpoolUnavailable as error:
+                self._warn(error)
+                return []
         size = 0
-        items = []
+        items: list[Item] = []
         for item in self._memory:
             size += len(item[1])
             if items and (len(items) >= max_frames or size > max_bytes):

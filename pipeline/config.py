@@ -11,6 +11,7 @@ import difflib
 import fnmatch
 import functools
 import getpass
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -138,10 +139,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def spool_path(self) -> Path:
-        """The spool's folder; each user has one, since the files are private."""
+        """The spool's folder: one for each user, as the files are private, and each stream.
+
+        Processes send what others have left there, so sites that share a machine, but not
+        their Redis and prefix, must not share the folder.
+        """
+        stream = hashlib.blake2b(
+            f"{self.redis_url} {self.key_prefix}".encode(), digest_size=6
+        ).hexdigest()
         if self.spool_dir:
-            return Path(self.spool_dir)
-        return Path(tempfile.gettempdir()) / f"tailrace-{_user()}"
+            return Path(self.spool_dir) / stream
+        return Path(tempfile.gettempdir()) / f"tailrace-{_user()}-{stream}"
 
     def sampling_rate(self, measurement: str) -> float:
         """Return the share of events of ``measurement`` to keep: 0.0 to 1.0."""

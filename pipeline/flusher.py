@@ -17,10 +17,10 @@ from . import ledger
 from .backlog import Backlog, Item
 from .breaker import Breaker
 from .buffer import Buffer
-from .codec import decode_header
+from .codec import FrameHeader, decode_header
 from .config import Config
 from .context import suppress_recording
-from .errors import FrameError, StreamFull, StreamUnavailable
+from .errors import StreamFull, StreamUnavailable
 from .normalize import Normalizer, rejected
 from .producer import Producer
 from .sampling import Sampler
@@ -55,6 +55,7 @@ class Flusher:
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._epochs: dict[int, str] = {}
+        self._stubs: dict[bytes, FrameHeader] = {}
         self._sent_at = self._adopted_at = self._warned_at = 0.0
 
     # --- life
@@ -128,6 +129,8 @@ class Flusher:
 
     def _cycle(self) -> None:
         frames = [] if self._backlog.must_wait else self._collect()
+        stubs, self._stubs = self._stubs, {}
+        frames += [self._producer.stub_frame(stub) for stub in stubs.values()]
         for outcome, totals in self._buffer.lost().items():
             self._producer.set_total(outcome, totals)
         for kind, counts in self._normalizer.notes.items():
@@ -201,7 +204,7 @@ class Flusher:
                 self._backlog.append(frames)
         while not self._backlog.is_empty and self._breaker.allows():
             batch = self._backlog.peek(_SEND_MAX_FRAMES, _SEND_MAX_BYTES)
-            if self._send(batch):
+            if not batch or self._send(batch):
                 break
             self._backlog.commit(len(batch))
 
@@ -228,7 +231,7 @@ class Flusher:
             self._note_epoch(shard, self._stream.send(shard, frames))
         except StreamFull:
             if self._config.overflow == "drop_newest":
-                self._count_frames(ledger.DROPPED_STREAM_FULL, frames)
+                self._count_drops(ledger.DROPPED_STREAM_FULL, frames)
                 return
             if self._config.overflow == "block":
                 raise
@@ -281,16 +284,22 @@ class Flusher:
             )
 
     def _on_spool_drop(self, frames: list[bytes]) -> None:
-        self._count_frames(ledger.DROPPED_SPOOL_FULL, frames)
+        self._count_drops(ledger.DROPPED_SPOOL_FULL, frames)
+
+    def _count_drops(self, outcome: str, frames: list[bytes]) -> None:
+        """Count the events of numbered frames that will never be sent."""
+        own = []
+        for frame in frames:
+            if self._producer.is_ours(frame):
+                own.append(frame)
+            elif (stub := self._producer.stub(frame)) is not None:
+                # Left by a process that is gone: no later frame of its would show the gap.
+                self._stubs[stub.producer] = stub
+        self._count_frames(outcome, own)
 
     def _count_frames(self, outcome: str, frames: list[bytes]) -> None:
         for frame in frames:
-            try:
-                events = decode_header(frame).events
-            except FrameError as error:  # another version's spool; its gap is seen by the drain
-                logger.warning("dropped a frame that cannot be counted: %s", error)
-                continue
-            for measurement, amount in events.items():
+            for measurement, amount in decode_header(frame).events.items():
                 self._producer.count(outcome, measurement, amount)
 
     def _warn(self, error: StreamUnavailable) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .codec import FrameEncoder, FrameHeader
+import msgspec
+
+from .codec import FrameEncoder, FrameHeader, decode_header
+from .errors import FrameError
+
+logger = logging.getLogger("tailrace")
 
 _SHARD_BYTES = 2
 
@@ -105,6 +111,30 @@ class Producer:
         self._report_on(lane)
         header = lane.header({}, self._tags, is_last)
         return lane.shard, self._encoder.frame(header, self._encoder.payload([]))
+
+    def is_ours(self, frame: bytes) -> bool:
+        """Return whether this process made a frame."""
+        try:
+            return decode_header(frame).producer.startswith(self._process)
+        except FrameError:
+            return False
+
+    def stub(self, frame: bytes) -> FrameHeader | None:
+        """Return what to send instead of a dropped frame of a process that is gone.
+
+        The header without its events has the producer's number and totals, so the drain
+        counts what is missing; if the events arrived before, it is dropped as a copy.
+        """
+        try:
+            return msgspec.structs.replace(decode_header(frame), events={})
+        except FrameError as error:  # another version's: only that version can count it
+            logger.warning("dropped a frame that cannot be counted: %s", error)
+            return None
+
+    def stub_frame(self, stub: FrameHeader) -> tuple[int, bytes]:
+        """Make the frame of a :meth:`stub`."""
+        shard = int.from_bytes(stub.producer[-_SHARD_BYTES:], "big")
+        return shard, self._encoder.frame(stub, self._encoder.payload([]))
 
     def _lane(self, shard: int) -> Lane:
         lane = self._lanes.get(shard)
