@@ -1,0 +1,194 @@
+"""Events in this process's memory: for tests of host projects, and as the smallest example.
+
+::
+
+    TAILRACE = {"BACKENDS": {"default": {"BACKEND": "tailrace.backends.memory.MemoryBackend"}}}
+
+    backend = get_backend()
+    assert backend.events("checkout")[0].fields == {"amount": 12.5}
+    backend.clear()
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar
+
+from tailrace.pipeline.checkpoint import Checkpoint
+from tailrace.pipeline.dead_letter import DeadLetter
+from tailrace.pipeline.errors import BackendMisconfigured, ConfigurationError
+from tailrace.pipeline.event import Event
+from tailrace.pipeline.ledger import HighWater, Key
+
+from .base import BaseBackend, Transaction
+
+
+class _Shard:
+    """What belongs to one shard; whoever holds its lock may change it."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.lock = threading.Lock()
+        self.checkpoint = checkpoint
+        self.marks: dict[bytes, HighWater] = {}
+
+
+class MemoryBackend(BaseBackend):
+    """Keeps events in memory, transactions and all. It ends with its process.
+
+    ``OPTIONS["MAX_EVENTS"]``: how many events to keep; the oldest go first. Without it, all
+    are kept.
+    """
+
+    options: ClassVar = {"MAX_EVENTS": int}
+
+    def __init__(self, alias: str = "default", options: Mapping[str, Any] | None = None) -> None:
+        """Start empty.
+
+        Args:
+            alias: This backend's name in ``TAILRACE["BACKENDS"]``.
+            options: Its ``OPTIONS``.
+
+        Raises:
+            ConfigurationError: an option is unknown or of the wrong type.
+        """
+        super().__init__(alias, options or {})
+        self._max_events: int | None = self.given_options.get("MAX_EVENTS")
+        if self._max_events is not None and (self._max_events is True or self._max_events < 1):
+            raise ConfigurationError(
+                f"TAILRACE['BACKENDS'][{alias!r}]['OPTIONS']['MAX_EVENTS'] is "
+                f"{self._max_events!r}; write a number of at least 1, or leave it out."
+            )
+        self._lock = threading.Lock()
+        self._reset()
+
+    # --- for tests of host projects
+
+    def events(self, measurement: str | None = None) -> list[Event]:
+        """Return what is stored, oldest commit first.
+
+        Args:
+            measurement: Only these; all by default.
+        """
+        with self._lock:
+            return [e for e in self._events if measurement is None or e.measurement == measurement]
+
+    @property
+    def dead_letters(self) -> list[DeadLetter]:
+        """What could not be stored, oldest first."""
+        with self._lock:
+            return list(self._letters)
+
+    def clear(self) -> None:
+        """Forget events, dead letters and the ledger; go on from the same position.
+
+        Marks are kept too, or the next frame of each producer would look like the loss of
+        everything before it.
+        """
+        with self._lock:
+            self._events.clear()
+            self._letters.clear()
+            for shard in self._shards.values():
+                shard.marks = {key: _cleared(mark) for key, mark in shard.marks.items()}
+            self._ledger.clear()
+
+    # --- the contract
+
+    def read_checkpoint(self, shard: int) -> Checkpoint | None:
+        with self._lock:
+            known = self._shards.get(shard)
+            return known.checkpoint if known else None
+
+    def create_checkpoint(self, checkpoint: Checkpoint) -> None:
+        with self._lock:
+            self._shards.setdefault(checkpoint.shard, _Shard(checkpoint))
+
+    def transaction(self, shard: int) -> AbstractContextManager[Transaction]:
+        return self._transaction(shard)
+
+    @contextmanager
+    def _transaction(self, shard: int) -> Iterator[Transaction]:
+        with self._lock:
+            known = self._shards.get(shard)
+        if known is None:
+            raise BackendMisconfigured(
+                f"backend {self.alias!r} has no checkpoint of shard {shard}; call "
+                "create_checkpoint() first"
+            )
+        with known.lock:
+            tx = MemoryTransaction(known)
+            yield tx
+            with self._lock:
+                self._commit(known, tx)
+
+    def ledger_totals(
+        self, start: int | None = None, end: int | None = None
+    ) -> Iterable[tuple[str, str, int]]:
+        totals: Counter[tuple[str, str]] = Counter()
+        with self._lock:
+            for (minute, measurement, outcome), amount in self._ledger.items():
+                if (start is None or minute >= start) and (end is None or minute < end):
+                    totals[measurement, outcome] += amount
+        return [(*key, amount) for key, amount in sorted(totals.items())]
+
+    def producer_totals(self) -> dict[str, int]:
+        totals: Counter[str] = Counter()
+        with self._lock:
+            for shard in self._shards.values():
+                for mark in shard.marks.values():
+                    totals.update(mark.captured())
+        return {measurement: amount for measurement, amount in totals.items() if amount}
+
+    # --- inside
+
+    def _reset(self) -> None:
+        self._shards: dict[int, _Shard] = {}
+        self._events: deque[Event] = deque(maxlen=self._max_events)
+        self._letters: deque[DeadLetter] = deque(maxlen=self._max_events)
+        self._ledger: dict[Key, int] = defaultdict(int)
+
+    def _commit(self, shard: _Shard, tx: MemoryTransaction) -> None:
+        self._events.extend(tx.events)
+        self._letters.extend(tx.letters)
+        for key, amount in tx.amounts.items():
+            self._ledger[key] += amount
+        shard.marks.update(tx.marks)
+        shard.checkpoint = tx.checkpoint
+
+
+class MemoryTransaction(Transaction):
+    """Collects one batch; its backend takes it over when the block ends well."""
+
+    def __init__(self, shard: _Shard) -> None:
+        self._shard = shard
+        self.checkpoint = shard.checkpoint
+        self.events: list[Event] = []
+        self.letters: list[DeadLetter] = []
+        self.amounts: dict[Key, int] = defaultdict(int)
+        self.marks: dict[bytes, HighWater] = {}
+
+    def high_waters(self, producers: Collection[bytes]) -> dict[bytes, HighWater]:
+        marks = {**self._shard.marks, **self.marks}
+        return {producer: marks[producer] for producer in producers if producer in marks}
+
+    def write(self, events: Sequence[Event]) -> None:
+        self.events.extend(events)
+
+    def park(self, letters: Sequence[DeadLetter]) -> None:
+        self.letters.extend(letters)
+
+    def book(self, amounts: Mapping[Key, int]) -> None:
+        for key, amount in amounts.items():
+            self.amounts[key] += amount
+
+    def advance(self, checkpoint: Checkpoint, high_waters: Sequence[HighWater]) -> None:
+        self.checkpoint = checkpoint
+        self.marks.update((mark.producer, mark) for mark in high_waters)
+
+
+def _cleared(mark: HighWater) -> HighWater:
+    """Return a mark that says: nothing was captured so far that counts."""
+    before = {m: n + mark.before.get(m, 0) for m, n in mark.captured().items()}
+    return HighWater(mark.producer, mark.sequence, mark.sent, mark.unsent, mark.is_last, before)
