@@ -1,0 +1,1 @@
+ALTER TABLE tailrace_event ATTACH PARTITION {partition} FOR VALUES FROM ({lower}) TO ({upper})

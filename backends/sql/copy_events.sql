@@ -1,0 +1,2 @@
+COPY tailrace_event (uid, time, measurement, trace_id, tags, fields)
+FROM STDIN (FORMAT binary)

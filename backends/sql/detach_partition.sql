@@ -1,0 +1,1 @@
+ALTER TABLE tailrace_event DETACH PARTITION {partition}
