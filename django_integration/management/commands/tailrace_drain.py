@@ -8,8 +8,9 @@ from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from tailrace.django_integration.management.base import TailraceCommand
 from tailrace.pipeline.errors import BackendError, BackendMisconfigured, StreamUnavailable
 from tailrace.pipeline.runtime import Runtime, runtime
 
@@ -17,7 +18,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _SHORT_PAUSE_SECONDS = 0.2
 
 
-class Command(BaseCommand):
+class Command(TailraceCommand):
     """Drain Redis into the storage backends."""
 
     help = (

@@ -7,8 +7,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from tailrace.django_integration.management.base import TailraceCommand
 from tailrace.pipeline.errors import TailraceError
 from tailrace.pipeline.ledger import NOTE, Balance
 from tailrace.pipeline.runtime import Runtime, ShardStatus, runtime
@@ -17,7 +18,7 @@ from tailrace.pipeline.stream import safe_url
 _ATTEMPTS = 5
 
 
-class Command(BaseCommand):
+class Command(TailraceCommand):
     """Show the state of the pipeline; exit 1 unless every ledger balances."""
 
     help = (

@@ -16,12 +16,16 @@ class Command(BaseCommand):
 
     help = "Count the rows of Tailrace's table of events, as JSON."
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run unrecorded, system checks included: who counts must not add to the sum."""
+        with suppress_recording():
+            return super().execute(*args, **options)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the counts."""
-        with suppress_recording():
-            counts = {
-                "rows": Event.objects.count(),
-                "requests": Event.objects.filter(measurement="request").count(),
-                "checkouts": Event.objects.filter(measurement="checkout").count(),
-            }
+        counts = {
+            "rows": Event.objects.count(),
+            "requests": Event.objects.filter(measurement="request").count(),
+            "checkouts": Event.objects.filter(measurement="checkout").count(),
+        }
         self.stdout.write(json.dumps(counts))
