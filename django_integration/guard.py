@@ -14,7 +14,7 @@ import time
 from types import TracebackType
 
 from tailrace.pipeline import suppress_recording
-from tailrace.pipeline.record import count_recorder_error
+from tailrace.pipeline.recording import count_recorder_error
 
 logger = logging.getLogger("tailrace")
 

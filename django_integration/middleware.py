@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Token
 from time import perf_counter_ns, time_ns
-from typing import Any
+from typing import Any, TypeAlias
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -30,7 +30,7 @@ STATUS_SERVER_ERROR = 500
 
 _shield = shield(requests.MEASUREMENT)
 
-Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+Answer: TypeAlias = HttpResponseBase | Awaitable[HttpResponseBase]
 
 
 class _Observation:
@@ -47,9 +47,12 @@ class _Observation:
         self._token: Token[str | None] = enter_trace(trace_id)
 
     def end(
-        self, request: HttpRequest, response: HttpResponseBase | None, status: int | None = None
+        self,
+        request: HttpRequest,
+        response: HttpResponseBase | None,
+        status: int = STATUS_SERVER_ERROR,
     ) -> None:
-        """Leave the trace, and record the request."""
+        """Leave the trace, and record the request; ``status`` counts if there is no response."""
         duration_ns = perf_counter_ns() - self._started_ns
         with _shield:
             leave_trace(self._token)
@@ -58,9 +61,9 @@ class _Observation:
             if recorder is None or self.trace_id is SUPPRESSED:
                 return
             started = (self._time_ns, duration_ns, self.trace_id, self._parent_span_id)
-            recorder.observe(
-                request, response, response.status_code if status is None else status, started
-            )
+            if response is not None:
+                status = response.status_code
+            recorder.observe(request, response, status, started)
 
 
 class TelemetryMiddleware:

@@ -41,6 +41,8 @@ _DECODING_LEVELS = 3
 
 # Camel case ("accessToken", "APIKey") and every separator end a word.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+# Most URL paths. Every shape needs another character, or a longer run, than these.
+_HARMLESS = re.compile(r"(?:[A-Za-z0-9]{0,12}+/)*+[A-Za-z0-9]{0,12}+")
 _NAME = re.compile(r"[\w.\[\]-]{1,100}")
 _SEPARATORS = re.compile(r"[\W_]++")
 
@@ -177,6 +179,8 @@ class Masker:
         return _ANYWHERE.search(joined) is not None or not _WHOLE_WORDS.isdisjoint(words)
 
     def _mask_text(self, text: str) -> str:
+        if _HARMLESS.fullmatch(text) is not None and "eyJ" not in text:
+            return text
         masked = secret_shapes.replace(text, self.mask_name, MASK)
         decoded = masked
         for _ in range(_DECODING_LEVELS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tailrace.django_integration.guard import shield
 from tailrace.pipeline.context import SUPPRESSED, current_trace
-from tailrace.pipeline.record import emit
+from tailrace.pipeline.recording import emit
 
 from .base import Recorder, RecorderOptions
 from .registry import (

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from tailrace.django_integration.guard import shield
 from tailrace.pipeline.context import SUPPRESSED, current_trace, new_trace_id
 from tailrace.pipeline.event import Value
-from tailrace.pipeline.record import emit
+from tailrace.pipeline.recording import emit
 
 from . import tracebacks
 from .base import Recorder

@@ -17,7 +17,7 @@ from tailrace.django_integration.guard import shield
 from tailrace.pipeline.context import SUPPRESSED, current_trace
 from tailrace.pipeline.event import Value
 from tailrace.pipeline.masking import Masker
-from tailrace.pipeline.record import emit
+from tailrace.pipeline.recording import emit
 
 from .base import Recorder, RecorderOptions
 from .sql_params import plain_params, shown_params

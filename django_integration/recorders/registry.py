@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import translate
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from django.utils.module_loading import import_string
@@ -127,7 +127,7 @@ def _wrong_option(name: str, error: msgspec.ValidationError) -> Problem:
     close = difflib.get_close_matches(unknown.group(1).upper(), known, n=1) if unknown else []
     hint = f"Did you mean {close[0]!r}?" if close else f"Its options: {', '.join(known) or 'none'}."
     setting = f"RECORDERS[{name!r}]"
-    kind = "unknown" if unknown else "invalid"
+    kind: Literal["unknown", "invalid"] = "unknown" if unknown else "invalid"
     return Problem(kind, setting, f"TAILRACE[{setting!r}]: {error}.", hint)
 
 

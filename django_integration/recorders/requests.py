@@ -14,7 +14,7 @@ from django.utils.functional import LazyObject, empty
 
 from tailrace.pipeline.event import Value
 from tailrace.pipeline.masking import MASK
-from tailrace.pipeline.record import emit
+from tailrace.pipeline.recording import emit
 
 from .base import Recorder, RecorderOptions
 
@@ -62,7 +62,7 @@ class RawRequest(NamedTuple):
     duration_ns: int
     method: str | None
     route: str
-    status: int | str
+    status: int
     path: str
     secrets: tuple[str, ...] | None
     query: str
@@ -104,7 +104,7 @@ class RequestRecorder(Recorder):
         self,
         request: HttpRequest,
         response: HttpResponseBase | None,
-        status: int | str,
+        status: int,
         started: tuple[int, int, str, str | None],
     ) -> None:
         """Record a request that is over; called on its thread.
@@ -244,7 +244,7 @@ def _known_user_key(request: HttpRequest) -> Any:
 
 def _known_size(response: HttpResponseBase) -> int | None:
     if not response.streaming:
-        return len(response.content)  # type: ignore[attr-defined]
+        return len(response.content)
     length = response.headers.get("Content-Length")
     return int(length) if length is not None and length.isdecimal() else None
 

@@ -16,7 +16,7 @@ from tailrace.django_integration import guard, recorders, wiring
 from tailrace.django_integration.recorders import exceptions, queries, requests
 from tailrace.pipeline import suppress_recording
 from tailrace.pipeline.config import parse
-from tailrace.pipeline.record import configure
+from tailrace.pipeline.recording import configure
 
 MIDDLEWARE = "tailrace.django_integration.middleware.TelemetryMiddleware"
 ALIASES = ("capture_one", "capture_two")
