@@ -52,6 +52,9 @@ class Failover:
         """Run the statement, and where its server fails it, run it on the primary."""
         connection, cursor = context["connection"], context["cursor"]
         if many or connection.in_atomic_block or not is_read(sql):
+            if cursor.db is not connection:
+                # A cursor that was lent the primary's must not carry a write there.
+                cursor.cursor, cursor.db = connection.cursor().cursor, connection
             return execute(sql, params, many, context)
         try:
             result = execute(sql, params, many, context)

@@ -138,10 +138,10 @@ class ReplicaRouter:
 
 
 def _is_autocommit(connection: Any) -> bool:
-    # get_autocommit() would open the primary only to ask; a closed connection starts as configured.
+    # get_autocommit() would open the connection only to ask; a closed one starts as configured.
     if connection.connection is None:
         return bool(connection.settings_dict.get("AUTOCOMMIT", True))
-    return bool(connection.get_autocommit())
+    return bool(connection.autocommit)
 
 
 def _layout_of_databases() -> dict[str, dict[str, int]]:
