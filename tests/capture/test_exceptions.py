@@ -163,7 +163,7 @@ def test_fingerprints_of_library_errors_agree_between_hosts() -> None:
     def library(prefix: str) -> Frozen:
         return frozen(Frame(f"{prefix}/site-packages/lib/core.py", "run", 3, "__main__"))
 
-    one, two = library("/opt/venv/lib/python3.11"), library("/home/x/.venv/lib/python3.12")
+    one, two = library("/srv/venv/lib/python3.11"), library("/home/x/.venv/lib/python3.12")
     assert tracebacks.fingerprint(one) == tracebacks.fingerprint(two)
     assert tracebacks.location(one) == "lib/core.py:run:3"
 
