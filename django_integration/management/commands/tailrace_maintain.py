@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from tailrace.django_integration.databases.maintenance import (
     cleanup_expired_cache_entries,
@@ -14,9 +14,10 @@ from tailrace.django_integration.databases.maintenance import (
     run_maintenance,
 )
 from tailrace.django_integration.databases.secrets import scrub
+from tailrace.django_integration.management.base import TailraceCommand
 
 
-class Command(BaseCommand):
+class Command(TailraceCommand):
     """``manage.py tailrace_maintain``."""
 
     help = "Clean up old rows and expired cache entries, vacuum, create months, check health."
