@@ -61,7 +61,7 @@ def check_recorders(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> M
     from .recorders import recorder_problems
 
     return [
-        checks.Error(str(problem), id="tailrace.E004")
+        checks.Error(problem.message, hint=problem.hint, id="tailrace.E004")
         for problem in recorder_problems(conf.get_config())
     ]
 
