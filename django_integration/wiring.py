@@ -7,7 +7,7 @@ from typing import Any
 
 from tailrace.backends.registry import backends
 from tailrace.pipeline import runtime
-from tailrace.pipeline.record import configure
+from tailrace.pipeline.recording import configure
 
 from . import conf
 from .recorders import install_recorders, uninstall_recorders

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .context import suppress_recording
-from .record import flush, record, timed
+from .recording import flush, record, timed
 
 __all__ = ["flush", "record", "suppress_recording", "timed"]

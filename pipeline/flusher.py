@@ -31,7 +31,7 @@ logger = logging.getLogger("tailrace")
 _SEND_MAX_FRAMES = 64
 _SEND_MAX_BYTES = 4 * 2**20
 _ADOPT_SECONDS = 30.0
-_EPOCH_CHECK_SECONDS = 10.0
+_MEMORY_CHECK_SECONDS = 10.0
 _WARN_SECONDS = 60.0
 _SHARD = itemgetter(0)
 # A tuple, two dicts and their small values, measured with tracemalloc at 600 to 1,100 bytes
@@ -53,9 +53,10 @@ class Flusher:
         self._breaker = Breaker()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._is_stopping = False
-        self._epochs: dict[int, str] = {}
+        self._is_stopping = self._is_closed = False
+        self._memories: dict[int, str] = {}
         self._stubs: dict[bytes, FrameHeader] = {}
+        self._may_have_lost_memory = False
         self._sent_at = self._adopted_at = self._warned_at = 0.0
 
     # --- life
@@ -93,9 +94,9 @@ class Flusher:
             logger.error("the flusher did not come to an end within %s s", deadline_seconds)
             return
         try:
-            if self._thread is not None or len(self._buffer):
+            if not self._is_closed:
                 self._say_goodbye()
-            self._thread = None
+            self._is_closed = True
             self._backlog.close()
             self._stream.close()
         finally:
@@ -228,7 +229,7 @@ class Flusher:
 
     def _send_to(self, shard: int, frames: list[bytes]) -> None:
         try:
-            self._note_epoch(shard, self._stream.send(shard, frames))
+            self._note_memory(shard, self._stream.send(shard, frames))
         except StreamFull:
             if self._config.overflow == "drop_newest":
                 self._count_drops(ledger.DROPPED_STREAM_FULL, frames)
@@ -236,10 +237,13 @@ class Flusher:
             if self._config.overflow == "block":
                 raise
             self._stream.make_room(shard)
-            self._note_epoch(shard, self._stream.send(shard, frames))
+            self._note_memory(shard, self._stream.send(shard, frames))
 
-    def _note_epoch(self, shard: int, epoch: str) -> None:
-        self._epochs[shard] = epoch
+    def _note_memory(self, shard: int, token: str) -> None:
+        if self._memories.setdefault(shard, token) != token:
+            # All shards live in one memory, and only this one has just heard from us.
+            self._may_have_lost_memory = True
+        self._memories[shard] = token
 
     def _look_after_backlog(self) -> None:
         """Now and then, send what dead processes have left."""
@@ -256,17 +260,21 @@ class Flusher:
         we sent last and we stay silent, none would: so ask, and speak up.
         """
         now = time.monotonic()
-        if not self._epochs or now - self._sent_at < _EPOCH_CHECK_SECONDS:
-            return
-        if not self._breaker.allows():
-            return
-        self._sent_at = now
+        is_due = bool(self._memories) and now - self._sent_at >= _MEMORY_CHECK_SECONDS
+        if is_due and self._breaker.allows():
+            self._sent_at = now
+            self._check_memory()
+        if self._may_have_lost_memory:
+            self._may_have_lost_memory = False
+            shards = self._producer.shards_in_use
+            self._dispatch([self._producer.counting_frame(shard) for shard in shards])
+
+    def _check_memory(self) -> None:
         try:
-            changed = [s for s, epoch in self._epochs.items() if self._stream.epoch(s) != epoch]
+            for shard in self._producer.shards_in_use:
+                self._note_memory(shard, self._stream.memory_token(shard))
         except StreamUnavailable:
             self._breaker.failed()
-            return
-        self._dispatch([self._producer.counting_frame(shard) for shard in changed])
 
     # --- counting
 

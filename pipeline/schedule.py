@@ -7,7 +7,7 @@ from typing import Any
 from celery import current_app, signals
 
 from .config import Config
-from .record import close
+from .recording import close
 from .runtime import runtime
 from .tasks import TICK
 

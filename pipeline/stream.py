@@ -12,6 +12,7 @@ Keys, all with the shard in braces so that a Redis Cluster keeps them together::
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import time
@@ -82,7 +83,7 @@ class Stream:
         """Append frames, all or none, in order.
 
         Returns:
-            The shard's epoch: another one than last time means that Redis lost its memory.
+            What :meth:`memory_token` returns.
 
         Raises:
             StreamFull: the shard, or Redis, has no room.
@@ -95,39 +96,61 @@ class Stream:
             # MULTI, or else an entry in the middle could fail (out of memory) while the next
             # one succeeds, and the drain would take the late one for a copy.
             pipe = self._redis().pipeline(transaction=True)
-            pipe.set(self._key(shard, "epoch"), self._token, nx=True)
             for frame in frames:
                 pipe.xadd(self._key(shard, "stream"), {_FIELD: frame})
-            pipe.get(self._key(shard, "epoch"))
+            self._ask_memory_token(pipe, shard)
             is_due = time.monotonic() - self._checked_at.get(shard, 0) > _MEMORY_CHECK_SECONDS
             if is_due:
                 pipe.memory_usage(self._key(shard, "stream"))
             results = pipe.execute()
             if is_due:
                 self._note_bytes(shard, results.pop())
-            return _text(results[-1])
+            else:
+                self._bytes[shard] = self._bytes.get(shard, 0) + sum(map(len, frames))
+            return _memory_token(results)
 
     def make_room(self, shard: int) -> None:
-        """Cut the oldest tenth of a shard off; the drain books it as trimmed."""
+        """Cut the oldest entries off until a tenth is free; the drain books them as trimmed."""
         with self._translated():
-            client = self._redis()
-            stream = self._key(shard, "stream")
-            length = client.xlen(stream)
-            keep = int(length * (1 - _TRIM_SHARE))
-            oldest_kept = client.xrange(stream, count=length - keep + 1)[-1:]
-            if not oldest_kept:
-                return
-            entry_id = _text(oldest_kept[0][0])
-            pipe = client.pipeline(transaction=True)
-            pipe.xtrim(stream, minid=entry_id, approximate=False)
-            pipe.set(self._key(shard, "trimmed"), entry_id)
-            pipe.memory_usage(stream)
-            self._note_bytes(shard, pipe.execute()[-1])
+            enough = self._max_bytes * (1 - _TRIM_SHARE)
+            while self._trim_oldest(shard) and self._bytes[shard] > enough:
+                pass
 
-    def epoch(self, shard: int) -> str:
-        """Return the token that this Redis has had since it last lost its memory."""
+    def _trim_oldest(self, shard: int) -> bool:
+        """Cut a tenth of the entries off; return whether there is more to cut."""
+        client = self._redis()
+        stream = self._key(shard, "stream")
+        cut = math.ceil(client.xlen(stream) * _TRIM_SHARE)
+        entries = client.xrange(stream, count=cut)
+        if not entries:
+            return False
+        last_cut = _text(entries[-1][0])
+        pipe = client.pipeline(transaction=True)
+        pipe.xtrim(stream, minid=_next_id(last_cut), approximate=False)
+        pipe.set(self._key(shard, "trimmed"), last_cut)
+        pipe.memory_usage(stream)
+        self._note_bytes(shard, pipe.execute()[-1])
+        return True
+
+    def memory_token(self, shard: int) -> str:
+        """Return a token; another one than last time means that Redis may have lost something.
+
+        The epoch tells a Redis that lost all. The connection's number tells one that was
+        restarted, perhaps from an older snapshot, which knows the epoch still.
+        """
         with self._translated():
-            return _text(self._redis().get(self._key(shard, "epoch")) or "")
+            pipe = self._redis().pipeline(transaction=True)
+            self._ask_memory_token(pipe, shard)
+            return _memory_token(pipe.execute())
+
+    def _ask_memory_token(self, pipe: Any, shard: int) -> None:
+        self._ensure_epoch(pipe, shard)
+        pipe.client_id()
+
+    def _ensure_epoch(self, pipe: Any, shard: int) -> None:
+        """Give a new memory a token that none had before; whoever comes first does it."""
+        pipe.set(self._key(shard, "epoch"), secrets.token_hex(8), nx=True)
+        pipe.get(self._key(shard, "epoch"))
 
     # --- for the drain
 
@@ -135,8 +158,7 @@ class Stream:
         """Return what there is to know about a shard before reading it."""
         with self._translated():
             pipe = self._redis().pipeline(transaction=False)
-            pipe.set(self._key(shard, "epoch"), self._token, nx=True)
-            pipe.get(self._key(shard, "epoch"))
+            self._ensure_epoch(pipe, shard)
             pipe.get(self._key(shard, "trimmed"))
             pipe.exists(self._key(shard, "positions"))
             pipe.xinfo_stream(self._key(shard, "stream"))
@@ -315,6 +337,11 @@ def id_seconds(entry_id: str) -> float:
 def _next_id(entry_id: str) -> str:
     milliseconds, number = id_key(entry_id)
     return f"{milliseconds}-{number + 1}"
+
+
+def _memory_token(results: list[Any]) -> str:
+    epoch, connection = results[-2:]
+    return f"{_text(epoch)}/{connection}"
 
 
 def _text(value: bytes | str) -> str:

@@ -156,7 +156,8 @@ class Site:
         """Compare the ledger of a measurement; what is not named must be zero."""
         nothing = {"captured": 0, "stored": 0, "sampled_out": 0, "dead_lettered": 0}
         ledger = self.status()["ledger"].get(measurement)
-        assert ledger == {**nothing, "dropped": {}, "in_flight": 0, **expected}
+        wanted = {**nothing, "dropped": {}, "in_flight": 0, **expected}
+        assert ledger == wanted, f"{ledger} is not {wanted}"
 
     def assert_each_once(self, numbers: Sequence[int]) -> None:
         stored = self.stored()
