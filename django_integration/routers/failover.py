@@ -19,6 +19,8 @@ from tailrace.django_integration.routers.pins import is_read
 _QUERY_CANCELED = "57014"
 #: Rows of a server-side cursor that are read at once; Django's own default chunk.
 STREAM_HEAD_ROWS = 2000
+#: Mark on a cursor whose inner cursor is the primary's.
+_LENT = "_tailrace_is_lent"
 
 
 class Pool(Protocol):
@@ -52,9 +54,9 @@ class Failover:
         """Run the statement, and where its server fails it, run it on the primary."""
         connection, cursor = context["connection"], context["cursor"]
         if many or connection.in_atomic_block or not is_read(sql):
-            if cursor.db is not connection:
+            if vars(cursor).pop(_LENT, False):
                 # A cursor that was lent the primary's must not carry a write there.
-                cursor.cursor, cursor.db = connection.cursor().cursor, connection
+                cursor.cursor = connection.cursor().cursor
             return execute(sql, params, many, context)
         try:
             result = execute(sql, params, many, context)
@@ -75,7 +77,7 @@ class Failover:
         result = fresh.execute(sql, params)
         # The caller keeps its cursor and fetches from it; what it fetches is the primary's.
         cursor.cursor = fresh.cursor
-        cursor.db = primary
+        setattr(cursor, _LENT, True)
         return result
 
 
