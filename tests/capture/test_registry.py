@@ -65,6 +65,18 @@ def test_built_in_recorders_are_on(install: Any) -> None:
     assert recorders.get_recorder("nothing") is None
 
 
+def test_installing_again_replaces(install: Any, emitted: Any) -> None:
+    first = install()
+    second = install()
+    assert recorders.installed_recorders() == second
+    assert not set(first) & set(second)
+    get("/fail/")
+    assert [event.measurement for event in emitted.made()] == ["exception", "request"]
+    recorders.uninstall_recorders()
+    get("/fail/")
+    assert len(emitted) == 2
+
+
 def test_recorders_can_be_turned_off(install: Any, emitted: Any) -> None:
     installed = install(RECORDERS={"requests": False, "exceptions": False})
     assert [recorder.name for recorder in installed] == ["queries"]

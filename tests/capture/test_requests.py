@@ -14,7 +14,7 @@ from capture.conftest import MIDDLEWARE, handler
 from django.contrib.auth.middleware import get_user
 from django.core.handlers.base import BaseHandler
 from django.http import FileResponse, HttpRequest, HttpResponse
-from django.test import AsyncRequestFactory, Client, RequestFactory
+from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
 from django.utils.functional import SimpleLazyObject
 
 from tailrace.django_integration.middleware import TelemetryMiddleware
@@ -176,6 +176,15 @@ def test_only_a_known_user_is_recorded(install: Any, emitted: Any) -> None:
     TelemetryMiddleware(unresolved)(RequestFactory().get("/"))
     assert "user_id" not in emitted.one("request").fields
 
+    def resolved_by_auser(request: HttpRequest) -> HttpResponse:
+        request.user = SimpleLazyObject(lambda: get_user(request))  # type: ignore[assignment]
+        request._acached_user = type("User", (), {"pk": 9})()  # type: ignore[attr-defined]
+        return HttpResponse()
+
+    emitted.clear()
+    TelemetryMiddleware(resolved_by_auser)(RequestFactory().get("/"))
+    assert emitted.one("request").fields["user_id"] == "9"
+
     def resolved(request: HttpRequest) -> HttpResponse:
         request.user = SimpleLazyObject(lambda: type("User", (), {"pk": 7})())  # type: ignore[assignment]
         assert request.user.pk == 7
@@ -257,7 +266,8 @@ def test_an_async_stack_is_not_adapted(
     install: Any, emitted: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     install()
-    with caplog.at_level(logging.DEBUG, "django.request"):
+    # Django tells of adapting only in DEBUG.
+    with caplog.at_level(logging.DEBUG, "django.request"), override_settings(DEBUG=True):
         stack = handler(is_async=True)
         response = asyncio.run(ask("/stream_async/", stack))
     assert response.streaming
