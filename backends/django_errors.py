@@ -46,6 +46,13 @@ def translated_errors(alias: str) -> Iterator[None]:
         if any(words in str(error) for words in _MISSING_TABLE):
             raise _not_migrated(alias, error) from error
         raise TransientBackendError(f"database {alias!r}: {error}") from error
+    except DatabaseError as error:
+        # Refused data, and not in write(): checkpoint, marks or ledger do not fit their columns.
+        raise BackendMisconfigured(
+            f"database {alias!r} refuses Tailrace's own books: {str(error).strip()}. "
+            f"Are its tables those of this version? Run: manage.py migrate tailrace "
+            f"--database={alias}"
+        ) from error
     except ImproperlyConfigured as error:
         raise BackendMisconfigured(f"database {alias!r}: {error}") from error
 

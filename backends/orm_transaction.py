@@ -18,6 +18,8 @@ from .dead_letters import OrmDeadLetters, event_to_json
 from .django_errors import translated_rejections
 from .exception_groups import update_exception_groups
 
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
 
 class OrmTransaction(OrmDeadLetters):
     """Writes by ``bulk_create``, in the atomic block that its backend has opened."""
@@ -126,10 +128,10 @@ class OrmTransaction(OrmDeadLetters):
         return model(
             backend=self._backend,
             shard=self.checkpoint.shard,
-            measurement=letter.measurement,
-            reason=letter.reason,
+            measurement=_without_nul(letter.measurement),
+            reason=_without_nul(letter.reason),
             events=letter.events,
-            payload=event_to_json(letter.event) if letter.event else None,
+            payload=_without_nul(event_to_json(letter.event)) if letter.event else None,
             frame=letter.frame,
             entry_id=letter.entry_id,
             minute=letter.minute,
@@ -146,6 +148,16 @@ def mark_of(row: Any) -> HighWater:
     return HighWater(
         bytes.fromhex(row.producer), row.sequence, row.sent, row.unsent, row.is_last, row.before
     )
+
+
+def _without_nul(value: Any) -> Any:
+    """Return a value as every database can hold it: PostgreSQL has no NUL in text or JSON.
+
+    A dead letter must find a place whatever is in it, or it would hold up its shard for good.
+    """
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return value.replace("\0", _REPLACEMENT) if isinstance(value, str) else value
 
 
 def _event_row(model: Any, event: Event) -> Any:

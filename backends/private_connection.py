@@ -40,10 +40,14 @@ def private_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
         connections[alias] = hosts
 
 
-def close_private_connections() -> None:
-    """Close this thread's own connections."""
-    for connection in _by_alias().values():
-        connection.close()
+def close_private_connections(alias: str | None = None) -> None:
+    """Close this thread's own connections: all, or the one to ``alias``.
+
+    They open again when they are needed.
+    """
+    for name, connection in _by_alias().items():
+        if alias in (None, name):
+            connection.close()
 
 
 def _connection(alias: str) -> BaseDatabaseWrapper:

@@ -199,7 +199,9 @@ class StoringContract(Tools):
                 PRODUCER: mark,
                 other.producer: other,
             }
-        later = HighWater(PRODUCER, 2**40 + 1, {"checkout": 2**53 + 2}, is_last=True)
+        later = HighWater(
+            PRODUCER, 2**40 + 1, {"checkout": 2**53 + 2}, is_last=True, before=mark.before
+        )
         self.commit(backend, "2-0", marks=[later])
         with backend.transaction(0) as tx:
             assert tx.high_waters([PRODUCER]) == {PRODUCER: later}

@@ -7,6 +7,7 @@ Beyond them, it can lose its memory, go back to a snapshot, and have its leases 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import threading
@@ -62,13 +63,13 @@ class MemoryStream:
         self._max_bytes = config.stream_max_bytes // config.shards
         self._token = secrets.token_hex(8)
         self._shards: dict[int, _Shard] = {}
-        self._clock_offset_ms = 0
+        self._clock_offset_ms = self._restarts = 0
         self._lock = threading.RLock()
 
     # --- for the flusher
 
     def send(self, shard: int, frames: Sequence[bytes]) -> str:
-        """Append frames; see :meth:`Stream.send`.
+        """Append frames; return :meth:`memory_token`.
 
         Raises:
             StreamFull: the shard has no room.
@@ -77,27 +78,27 @@ class MemoryStream:
             known = self._shard(shard)
             if self.memory_bytes(shard) > self._max_bytes:
                 raise StreamFull(f"shard {shard} holds {self.memory_bytes(shard)} bytes")
-            known.epoch = known.epoch or secrets.token_hex(8)
             for frame in frames:
                 known.last_id = self._new_id(known)
                 known.entries.append(Entry(known.last_id, bytes(frame)))
-            return known.epoch
+            return self.memory_token(shard)
 
     def make_room(self, shard: int) -> None:
-        """Cut the oldest tenth of a shard off."""
+        """Cut the oldest entries off until a tenth of the shard's share is free."""
         with self._lock:
             known = self._shard(shard)
-            length = len(known.entries)
-            keep = int(length * (1 - _TRIM_SHARE))
-            oldest_kept = known.entries[: length - keep + 1][-1:]
-            if oldest_kept:
-                known.trimmed = oldest_kept[0].id
-                del known.entries[: length - keep]
+            enough = self._max_bytes * (1 - _TRIM_SHARE)
+            while known.entries:
+                cut = math.ceil(len(known.entries) * _TRIM_SHARE)
+                known.trimmed = known.entries[cut - 1].id
+                del known.entries[:cut]
+                if self.memory_bytes(shard) <= enough:
+                    return
 
-    def epoch(self, shard: int) -> str:
-        """Return the token that this stream has had since it last lost its memory."""
+    def memory_token(self, shard: int) -> str:
+        """Return a token; another one than last time: the stream may have lost something."""
         with self._lock:
-            return self._shard(shard).epoch
+            return f"{self._epoch(shard)}/{self._restarts}"
 
     # --- for the drain
 
@@ -105,8 +106,9 @@ class MemoryStream:
         """Return what there is to know about a shard before reading it."""
         with self._lock:
             known = self._shard(shard)
-            known.epoch = known.epoch or secrets.token_hex(8)
-            return ShardState(known.epoch, known.last_id, known.trimmed, bool(known.positions))
+            return ShardState(
+                self._epoch(shard), known.last_id, known.trimmed, bool(known.positions)
+            )
 
     def read(self, shard: int, after: str, count: int) -> list[Entry]:
         """Return up to ``count`` entries that come after the position ``after``."""
@@ -195,6 +197,7 @@ class MemoryStream:
         """
         with self._lock:
             self._shards.clear()
+            self._restarts += 1
             self._clock_offset_ms -= clock_back_ms
 
     def snapshot(self) -> Snapshot:
@@ -203,8 +206,13 @@ class MemoryStream:
             return Snapshot({number: shard.copy() for number, shard in self._shards.items()})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot, as a Redis does that is restarted from an older file."""
+        """Go back to a snapshot, as a Redis does that is restarted from an older file.
+
+        A restart takes longer than a millisecond, so no entry id is given twice.
+        """
         with self._lock:
+            self._restarts += 1
+            self._clock_offset_ms += 2
             self._shards = {number: shard.copy() for number, shard in snapshot.shards.items()}
 
     def expire_leases(self) -> None:
@@ -217,6 +225,12 @@ class MemoryStream:
 
     def _shard(self, number: int) -> _Shard:
         return self._shards.setdefault(number, _Shard())
+
+    def _epoch(self, shard: int) -> str:
+        """Give a new memory a token that none had before."""
+        known = self._shard(shard)
+        known.epoch = known.epoch or secrets.token_hex(8)
+        return known.epoch
 
     def _new_id(self, shard: _Shard) -> str:
         now_ms = time.time_ns() // 1_000_000 + self._clock_offset_ms
