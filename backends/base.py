@@ -51,6 +51,8 @@ from tailrace.pipeline.parked import (
     ParkedLetter,
 )
 
+from .reader import Reader
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
@@ -115,8 +117,11 @@ class Transaction(ABC):
         raise _no_dead_letters(self)
 
 
-class BaseBackend(ABC):
-    """A storage for events. Instances are shared by the threads of a process."""
+class BaseBackend(Reader, ABC):
+    """A storage for events. Instances are shared by the threads of a process.
+
+    How it is read is the other contract, in ``reader.py``.
+    """
 
     features: ClassVar[Features] = Features()
     options: ClassVar[Mapping[str, type | tuple[type, ...]]] = {}

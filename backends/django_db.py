@@ -21,10 +21,11 @@ from .base import Transaction
 from .dead_letters import OrmDeadLetterLists
 from .django_errors import translated_errors
 from .orm_transaction import OrmTransaction, checkpoint_of, mark_of
-from .private_connection import private_connection
+from .private_connection import close_private_connections, private_connection
+from .reading.orm import OrmReader
 
 
-class DjangoDBBackend(OrmDeadLetterLists):
+class DjangoDBBackend(OrmReader, OrmDeadLetterLists):
     """Stores events on the database alias that ``OPTIONS["ALIAS"]`` names.
 
     Run ``manage.py migrate tailrace --database=<alias>`` once, and add
@@ -50,6 +51,10 @@ class DjangoDBBackend(OrmDeadLetterLists):
                 f"TAILRACE['BACKENDS'][{self.alias!r}] wants the database {alias!r}, which is "
                 f"not in DATABASES. There are: {', '.join(sorted(settings.DATABASES))}."
             )
+
+    def close(self) -> None:
+        """Close this thread's connection; it opens again when it is needed."""
+        close_private_connections(self.get_db_alias())
 
     def read_checkpoint(self, shard: int) -> Checkpoint | None:
         with self._connected():

@@ -24,6 +24,7 @@ from tailrace.pipeline.event import Event
 from tailrace.pipeline.ledger import HighWater, Key
 
 from .base import BaseBackend, Transaction
+from .reading.memory import MemoryReader
 
 
 class _Shard:
@@ -35,7 +36,7 @@ class _Shard:
         self.marks: dict[bytes, HighWater] = {}
 
 
-class MemoryBackend(BaseBackend):
+class MemoryBackend(MemoryReader, BaseBackend):
     """Keeps events in memory, transactions and all. It ends with its process.
 
     ``OPTIONS["MAX_EVENTS"]``: how many events to keep; the oldest go first. Without it, all
@@ -75,9 +76,8 @@ class MemoryBackend(BaseBackend):
         with self._lock:
             return [e for e in self._events if measurement is None or e.measurement == measurement]
 
-    @property
-    def dead_letters(self) -> list[DeadLetter]:
-        """What could not be stored, oldest first."""
+    def letters(self) -> list[DeadLetter]:
+        """Return the dead letters: what could not be stored, oldest first."""
         with self._lock:
             return list(self._letters)
 
@@ -95,6 +95,9 @@ class MemoryBackend(BaseBackend):
             self._ledger.clear()
 
     # --- the contract
+
+    def stored_events(self, measurement: str) -> list[Event]:
+        return self.events(measurement)
 
     def read_checkpoint(self, shard: int) -> Checkpoint | None:
         with self._lock:

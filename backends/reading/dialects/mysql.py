@@ -1,0 +1,65 @@
+"""MySQL from 8.0 and MariaDB from 10.6 on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .base import WHOLE_FLOAT_MAX, WHOLE_FLOAT_MIN, Dialect, Number, Sql
+
+_NUMBERS = "('INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
+_INTEGERS = "('INTEGER', 'UNSIGNED INTEGER')"
+_FITS = (
+    f"abs(n + 0e0) >= {WHOLE_FLOAT_MIN} AND n + 0e0 >= -{WHOLE_FLOAT_MAX} "
+    f"AND n + 0e0 < {WHOLE_FLOAT_MAX}"
+)
+
+
+class MySQLDialect(Dialect):
+    """Collations ignore case and trailing spaces: exact comparisons are of bytes."""
+
+    def text(self, expression: str) -> str:
+        return f"CAST({expression} AS BINARY)"
+
+    def read_text(self, value: Any) -> Any:
+        return value.decode() if isinstance(value, bytes) else value
+
+    def seconds(self, time: str) -> str:
+        # From the year 1: the difference is cut towards zero, which is down only above it.
+        return f"TIMESTAMPDIFF(SECOND, '0001-01-01 00:00:00', {time})"
+
+    def months(self, seconds: str) -> str:
+        moment = f"DATE_ADD('0001-01-01 00:00:00', INTERVAL ({seconds}) SECOND)"
+        return f"(YEAR({moment}) * 12 + MONTH({moment}) - 1)"
+
+    def quotient(self, dividend: str, divisor: int) -> str:
+        return f"({dividend}) DIV {divisor:d}"
+
+    def extract(self, column: str, name: str) -> Sql:
+        """Return the JSON value of the key ``name``."""
+        return Sql(f"JSON_EXTRACT({column}, %s)", ("$." + json.dumps(name, ensure_ascii=False),))
+
+    def tag(self, column: str, name: str) -> Sql:
+        value = self.extract(column, name)
+        return Sql(self.text(f"JSON_UNQUOTE({value.text})"), value.params)
+
+    def field(self, column: str, name: str) -> Number:
+        value = self.extract(column, name)
+        fits = f"t = 'DOUBLE' AND {_FITS}"
+        return Number(
+            value=value,
+            kind=Sql(f"JSON_TYPE({value.text})", value.params),
+            join=Sql(""),
+            whole=f"CASE WHEN t IN {_INTEGERS} THEN CAST(n AS DECIMAL(30, 0)) "
+            f"WHEN {fits} THEN CAST(n + 0e0 AS SIGNED) END",
+            other=f"CASE WHEN t IN {_NUMBERS} AND t NOT IN {_INTEGERS} AND NOT ({_FITS}) "
+            "THEN n + 0e0 END",
+            exists=Sql(f"JSON_TYPE({value.text}) <> 'NULL'", value.params),
+        )
+
+    def double(self, number: str) -> str:
+        return f"({number}) + 0e0"
+
+
+class MariaDBDialect(MySQLDialect):
+    """JSON is text, and a JSON path cannot write every key."""
