@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["fix_redis", "fix_postgres", "fix_admin_site"]
+pytest_plugins = ["fix_redis", "fix_postgres", "fix_admin_site", "fix_browser"]
