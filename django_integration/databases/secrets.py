@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from django.views.debug import SafeExceptionReporterFilter
+from django.utils.html import escape
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 HIDDEN = "********"
 #: A password this short would blank out half the text it is looked for in.
@@ -70,6 +71,7 @@ def _known_secrets() -> list[str]:
     for config in connections.settings.values():
         for secret in _secrets_in(config):
             found |= {secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]}
+            found |= {str(escape(secret)), str(escape(repr(secret)[1:-1]))}
     return sorted((secret for secret in found if secret), key=len, reverse=True)
 
 
@@ -114,3 +116,20 @@ class SafeFilter(SafeExceptionReporterFilter):
         shown = repr(value)
         cleaned = scrub(shown)
         return value if cleaned == shown else cleaned
+
+
+class SafeReporter(ExceptionReporter):
+    """Django's error report, with whatever the filter could not know cleaned from the whole text.
+
+    Set ``DEFAULT_EXCEPTION_REPORTER`` to
+    ``"tailrace.django_integration.databases.secrets.SafeReporter"``. An exception's message, for
+    one, is nothing that a filter of variables sees.
+    """
+
+    def get_traceback_html(self) -> str:
+        """Return the page."""
+        return scrub(super().get_traceback_html())
+
+    def get_traceback_text(self) -> str:
+        """Return the text that is mailed to the admins, or sent to those who ask for no HTML."""
+        return scrub(super().get_traceback_text())

@@ -9,14 +9,13 @@ import time
 from dataclasses import replace
 
 import pytest
-from databases.conftest import Host
 from postgres_server import PASSWORD, PostgresServer
+
+from databases.conftest import Host
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def migrated_host(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Host:
+def migrated_host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """``default`` and ``analytics``, migrated, on either engine; made once."""
     host = Host(tmp_path_factory.mktemp("health"))
     if request.param == "postgresql":
@@ -132,6 +131,7 @@ def test_c_get_connection_info_without_secrets(any_host: Host) -> None:
 def test_c_close_old_connections_and_reset_queries() -> None:
     """The same functions as Django's."""
     import django.db
+
     from tailrace.django_integration import databases
 
     assert databases.close_old_connections is django.db.close_old_connections

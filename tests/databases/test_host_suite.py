@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from databases.conftest import Host
 
 SUITE = Path(__file__).parent / "host" / "suite.py"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from databases.conftest import Host
 
 HALFWAY = "databases.host.halfway.apps.Config"
@@ -138,7 +139,9 @@ def test_d_migrate_all_skip_makemigrations(host: Host) -> None:
     app = host.data_dir / "sketch"
     app.mkdir()
     (app / "__init__.py").touch()
-    model = "from django.db import models\nclass Line(models.Model):\n    x = models.IntegerField()\n"
+    model = (
+        "from django.db import models\nclass Line(models.Model):\n    x = models.IntegerField()\n"
+    )
     (app / "models.py").write_text(model)
     (app / "migrations").mkdir()
     (app / "migrations" / "__init__.py").touch()

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from databases.conftest import Host
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models, router
 
+from databases.conftest import Host
 from tailrace.django_integration.databases import MultiDatabaseManager, bulk_upsert, cached_read
 from tailrace.django_integration.databases.helpers import CachedRead
 from tailrace.django_integration.routers import TimeRouter
@@ -34,7 +34,9 @@ def test_c_router_by_month(make_aliases: Make, make_model: Make, use_routers: Ma
     assert not router.allow_migrate("timeseries_2025_05", "auth")
     assert not router.allow_migrate("default", "timeseries")
     assert router.allow_migrate("default", "auth")
-    assert connections.settings["timeseries_2025_05"]["NAME"].endswith("-timeseries_2025_05.sqlite3")
+    assert connections.settings["timeseries_2025_05"]["NAME"].endswith(
+        "-timeseries_2025_05.sqlite3"
+    )
 
 
 def test_a_month_rule_that_cannot_work_is_an_error(make_aliases: Make, use_routers: Make) -> None:
@@ -54,9 +56,7 @@ def test_c_months_are_created_ahead_and_queried_together(
     if engine == "postgresql":
         host.env["DATABASE__URL"] = request.getfixturevalue("postgres_database")("months")
     prefix = "m" + host.data_dir.name[-6:].replace("-", "_").lower()
-    host.env["HOST_RULES"] = (
-        '{"months": {"timeseries": {"alias_pattern": "' + prefix + '_%Y_%m"}}}'
-    )
+    host.env["HOST_RULES"] = '{"months": {"timeseries": {"alias_pattern": "' + prefix + '_%Y_%m"}}}'
     output = host.python(f"""
 from datetime import UTC, datetime
 from databases.host.timeseries.models import Sample

@@ -239,9 +239,7 @@ def test_a_read_that_fails_on_its_replica_is_answered_by_the_primary(
             cursor.execute("DELETE FROM here")
 
 
-def test_c_rows_of_a_primary_and_its_replica_may_be_related(
-    order: Any, use_routers: Make
-) -> None:
+def test_c_rows_of_a_primary_and_its_replica_may_be_related(order: Any, use_routers: Make) -> None:
     """They are rows of one database."""
     use_routers(ReplicaRouter(weights={"replica": 1}))
     first, second, other = order(), order(), order()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,8 +17,6 @@ from tailrace.django_integration.databases.migrating.steps import needs_steps, r
 from tailrace.django_integration.databases.secrets import scrub
 from tailrace.django_integration.databases.selection import select_aliases
 from tailrace.django_integration.databases.vendors import vendor_of
-
-logger = logging.getLogger("tailrace.databases")
 
 LOCK_NAME = "tailrace-migrate"
 #: A deploy may well wait for the long migration of another one.
@@ -88,7 +85,6 @@ def run_alias(
     except (Error, CommandError, ImproperlyConfigured, TimeoutError, OSError) as error:
         result.problems.append(scrub(error).strip())
     except Exception as error:
-        logger.warning("migrating %s failed", alias, exc_info=logger.isEnabledFor(logging.DEBUG))
         result.problems.append(scrub(f"{type(error).__name__}: {error}"))
     finally:
         connections[alias].close()

@@ -54,7 +54,7 @@ class Command(TailraceCommand):
         for part, outcomes in report.items():
             for name, outcome in outcomes.items():
                 mark = "ok" if outcome["ok"] else "FAILED"
-                self.stdout.write(scrub(f"{part} {name}: {mark}, {outcome['detail']}"))
+                self.stdout.write(f"{part} {name}: {mark}, {outcome['detail']}")
                 if not outcome["ok"]:
                     failed.append(f"{part} {name}")
         if failed:

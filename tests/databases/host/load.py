@@ -17,9 +17,10 @@ import django
 
 django.setup()
 
-from databases.host.shop.models import Order  # noqa: E402
 from django.core.signals import request_finished, request_started  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
+
+from databases.host.shop.models import Order  # noqa: E402
 
 _numbers = itertools.count(int(time.time() * 1000) % 1_000_000_000 + 1000)
 

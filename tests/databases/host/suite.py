@@ -1,12 +1,15 @@
 """A host project's own tests: plain Django test cases, and no ``databases`` in any of them."""
 
+# ruff: noqa: PT009 (plain Django test cases are the point)
+
 from __future__ import annotations
 
-from databases.host.blog.models import Comment, Post
-from databases.host.shop.models import Order
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.test import Client, SimpleTestCase, TestCase, TransactionTestCase
+
+from databases.host.blog.models import Comment, Post
+from databases.host.shop.models import Order
 
 
 class OrdersInATransaction(TestCase):

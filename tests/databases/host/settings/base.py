@@ -16,7 +16,7 @@ ROOT_URLCONF = "databases.host.urls"
 _HAS_TAILRACE_APP = importlib.util.find_spec("tailrace.django_integration.apps") is not None
 _HAS_TAILRACE_APP &= "HOST_STANDIN" not in os.environ
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "django.contrib.admin" if _HAS_TAILRACE_APP else "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -59,6 +59,7 @@ DATABASE_ROUTING_RULES = {"analytics": "analytics"}
 DATABASE_LEGACY_RULES = {"erp": "legacy"}
 DATABASE_CLEANUP_RULES = {"analytics.PageView": {"field": "created_at", "days": 90}}
 DEFAULT_EXCEPTION_REPORTER_FILTER = "tailrace.django_integration.databases.secrets.SafeFilter"
+DEFAULT_EXCEPTION_REPORTER = "tailrace.django_integration.databases.secrets.SafeReporter"
 
 TAILRACE = {
     "REDIS_URL": os.environ.get("TAILRACE_REDIS_URL", "redis://127.0.0.1:1/0"),

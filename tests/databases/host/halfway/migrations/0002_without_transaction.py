@@ -1,5 +1,6 @@
-from databases.host.halfway.hang import hang_in
 from django.db import migrations, models
+
+from databases.host.halfway.hang import hang_in
 
 
 class Migration(migrations.Migration):
