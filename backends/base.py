@@ -157,10 +157,10 @@ class BaseBackend(Reader, ABC):
         """Return the alias of the Django database that holds the events, if one does."""
         return None
 
-    def setup(self) -> None:  # noqa: B027 - a hook: doing nothing is right for most
+    def setup(self) -> None:
         """Prepare the storage; called once in a process, before the first batch."""
 
-    def close(self) -> None:  # noqa: B027 - likewise
+    def close(self) -> None:
         """Let go of connections and files."""
 
     @abstractmethod
