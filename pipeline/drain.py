@@ -12,23 +12,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from . import ledger
 from .checkpoint import Checkpoint
-from .codec import FrameHeader, decode_events, decode_header
+from .codec import FrameHeader
 from .config import Config
 from .dead_letter import FRAME_MAX_BYTES, DeadLetter, write_or_reject
-from .errors import CheckpointConflict, FrameError, RejectedEvents
+from .errors import CheckpointConflict, RejectedEvents
 from .event import INVALID_MEASUREMENT, Event
 from .faults import fault
 from .ledger import Bookings, HighWater, minute_of
-from .stream import Entry, ShardState, Stream, id_key
+from .reader import Frame, Reader, reading
+from .stream import ShardState, Stream, id_key
 
 logger = logging.getLogger("tailrace")
 
-_READ_ENTRIES = 32
-_READ_MAX_BYTES = 16 * 2**20
+_measurement_of = attrgetter("measurement")
+
 LEASE_SECONDS = 15.0
 """A drainer that is silent for this long is taken for dead."""
 
@@ -41,15 +43,6 @@ class Backend(Protocol):
     def read_checkpoint(self, shard: int) -> Checkpoint | None: ...
     def create_checkpoint(self, checkpoint: Checkpoint) -> None: ...
     def transaction(self, shard: int) -> AbstractContextManager[Any]: ...
-
-
-class Frame(NamedTuple):
-    """A stream entry, decoded as far as possible."""
-
-    entry: Entry
-    header: FrameHeader | None
-    events: list[Event]
-    error: str | None
 
 
 class DrainResult(NamedTuple):
@@ -99,11 +92,14 @@ class Drain:
         alias = self._backend.alias
         deadline = time.monotonic() + seconds
         total = 0
-        with self._stream.lease(shard, alias, LEASE_SECONDS) as is_ours:
+        with (
+            self._stream.lease(shard, alias, LEASE_SECONDS) as is_ours,
+            reading(self._stream, shard, self._config.drain_batch_events) as reader,
+        ):
             if not is_ours:
                 return DrainResult(0, is_empty=True)
             while True:
-                events, is_empty = self._drain_batch(shard)
+                events, is_empty = self._drain_batch(shard, reader)
                 total += events
                 if is_empty or time.monotonic() >= deadline:
                     return DrainResult(total, is_empty)
@@ -111,25 +107,21 @@ class Drain:
 
     # --- one batch
 
-    def _drain_batch(self, shard: int) -> DrainResult:
-        fault("before_read")
+    def _drain_batch(self, shard: int, reader: Reader) -> DrainResult:
         state = self._stream.state(shard)
         checkpoint = self._checkpoint(shard, state)
         position = checkpoint.resume_after(state)
-        entries = self._read(shard, position)
-        fault("after_read")
-        if not entries:
+        frames = reader.read(position, state.epoch)
+        if not frames:
             self._release(shard, position)
             return DrainResult(0, is_empty=True)
-        frames = [_decode(entry) for entry in entries]
-        fault("after_decode")
         try:
             events = self._store(checkpoint, state, frames)
         except CheckpointConflict as conflict:
             logger.info("shard %s of %s: %s", shard, self._backend.alias, conflict)
             return DrainResult(0, is_empty=False)
         fault("after_commit")
-        self._release(shard, entries[-1].id)
+        self._release(shard, frames[-1].entry.id)
         return DrainResult(events, is_empty=False)
 
     def _checkpoint(self, shard: int, state: ShardState) -> Checkpoint:
@@ -139,21 +131,6 @@ class Drain:
             checkpoint = self._backend.read_checkpoint(shard)
             assert checkpoint is not None, f"{self._backend.alias} did not keep its checkpoint"
         return checkpoint
-
-    def _read(self, shard: int, position: str) -> list[Entry]:
-        """Read entries until there are enough events for a transaction."""
-        entries: list[Entry] = []
-        events = size = 0
-        while events < self._config.drain_batch_events and size < _READ_MAX_BYTES:
-            some = self._stream.read(shard, position, _READ_ENTRIES)
-            for entry in some:
-                events += _count_events(entry)
-                size += len(entry.frame)
-            entries += some
-            if len(some) < _READ_ENTRIES:
-                break
-            position = some[-1].id
-        return entries
 
     def _store(self, checkpoint: Checkpoint, state: ShardState, frames: list[Frame]) -> int:
         """Store frames in one transaction, or in one each where one of them has bad events.
@@ -210,7 +187,7 @@ class _Batch:
         self._gap_outcome = gap_outcome
         self._marks: dict[bytes, HighWater] = {}
         self._touched: dict[bytes, HighWater] = {}
-        self._minutes: dict[bytes, int] = {}
+        self._taken: list[tuple[int, list[Event]]] = []
         self.events: list[Event] = []
         self.letters: list[DeadLetter] = []
         self.bookings = Bookings(accepts)
@@ -234,12 +211,15 @@ class _Batch:
             if frame.error is not None:
                 self._park_frame(frame, header)
             else:
-                self._take_events(frame.events, minute_of(header.created_ns))
+                self._take_events(frame.events, header)
 
     def reject(self, rejected: list[tuple[Event, str]]) -> None:
         """Park events that were to be stored."""
+        if not rejected:
+            return
+        minutes = {event.id: minute for minute, events in self._taken for event in events}
         for event, reason in rejected:
-            minute = self._minutes[event.id]
+            minute = minutes[event.id]
             self.bookings.add(minute, event.measurement, ledger.STORED, -1)
             self._park_event(event, reason, minute)
 
@@ -247,19 +227,21 @@ class _Batch:
         """Return the marks that moved."""
         return list(self._touched.values())
 
-    def _take_events(self, events: list[Event], minute: int) -> None:
-        stored: Counter[str] = Counter()
-        for event in events:
-            if not self._accepts(event.measurement):
-                continue
-            self.count += 1
-            if event.rejected is not None:
-                self._park_event(event, event.rejected, minute)
-                continue
-            self.events.append(event)
-            self._minutes[event.id] = minute
-            stored[event.measurement] += 1
-        for measurement, amount in stored.items():
+    def _take_events(self, events: list[Event], header: FrameHeader) -> None:
+        # Comprehensions: a loop that looks at each event costs 0.5 us more for each.
+        minute = minute_of(header.created_ns)
+        accepted = {measurement for measurement in header.events if self._accepts(measurement)}
+        if len(accepted) < len(header.events):
+            events = [event for event in events if event.measurement in accepted]
+        self.count += len(events)
+        good = [event for event in events if event.rejected is None]
+        if len(good) < len(events):
+            for event in events:
+                if event.rejected is not None:
+                    self._park_event(event, event.rejected, minute)
+        self.events += good
+        self._taken.append((minute, good))
+        for measurement, amount in Counter(map(_measurement_of, good)).items():
             self.bookings.add(minute, measurement, ledger.STORED, amount)
 
     def _park_event(self, event: Event, reason: str, minute: int) -> None:
@@ -291,22 +273,6 @@ class _Batch:
                 minute=minute,
             )
         )
-
-
-def _decode(entry: Entry) -> Frame:
-    header = None
-    try:
-        header = decode_header(entry.frame)
-        return Frame(entry, header, decode_events(entry.frame, header), None)
-    except FrameError as error:
-        return Frame(entry, header, [], str(error))
-
-
-def _count_events(entry: Entry) -> int:
-    try:
-        return decode_header(entry.frame).event_count
-    except FrameError:
-        return 0
 
 
 def _moved(checkpoint: Checkpoint, state: ShardState, position: str) -> Checkpoint:
