@@ -52,6 +52,7 @@ class MariaDBServer:
             "GRANT ALL ON *.* TO 'host'@'127.0.0.1';\nCREATE DATABASE erp;\n"
         )
         setup.chmod(0o644)
+        log = (self.root / "log").open("wb")
         self._process = subprocess.Popen(
             [
                 *(str(_find("mariadbd")), "--no-defaults", f"--datadir={self.root}/data", *who),
@@ -60,8 +61,9 @@ class MariaDBServer:
                 *("--performance-schema=ON", f"--pid-file={self.root}/pid"),
             ],
             stdout=subprocess.DEVNULL,
-            stderr=(self.root / "log").open("wb"),
+            stderr=log,
         )
+        log.close()
         self._wait()
 
     def url(self, database: str) -> str:
