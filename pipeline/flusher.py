@@ -94,7 +94,7 @@ class Flusher:
             logger.error("the flusher did not come to an end within %s s", deadline_seconds)
             return
         try:
-            if not self._is_closed:
+            if not self._is_closed and self._has_recorded:
                 self._say_goodbye()
             self._is_closed = True
             self._backlog.close()
@@ -120,8 +120,15 @@ class Flusher:
                     logger.exception("the flusher failed; it tries again")
                     self._breaker.failed()
 
+    @property
+    def _has_recorded(self) -> bool:
+        """Whether anything was ever recorded here; else the end is no reason to connect."""
+        is_used = self._thread is not None or bool(self._producer.shards_in_use)
+        return is_used or len(self._buffer) > 0 or not self._backlog.is_empty
+
     def _say_goodbye(self) -> None:
         with suppress_recording():
+            self._breaker.succeeded()  # one attempt more, even in the middle of a pause
             self._cycle()
             shards = self._producer.shards_in_use
             self._dispatch([self._producer.counting_frame(shard, is_last=True) for shard in shards])

@@ -98,12 +98,13 @@ class Site:
             raise AssertionError(done.stdout + done.stderr)
         return done.returncode
 
-    def start(self, *command: str, **extra: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, module: bool = True, **extra: str) -> subprocess.Popen[bytes]:
         """Start ``python -m command``; it is ended by :meth:`stop_all`."""
-        log = (self.directory / f"{command[0]}-{len(self.processes)}.log").open("ab")
+        name = command[0].strip("-")
+        log = (self.directory / f"{name}-{len(self.processes)}.log").open("ab")
         with log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [sys.executable, *(["-m"] if module else []), *command],
                 cwd=self.directory,
                 env=self.environment(**extra),
                 stdout=log,
@@ -134,6 +135,16 @@ class Site:
         path = self.directory / "shop.sqlite3"
         with closing(sqlite3.connect(path, timeout=30)) as connection:
             return connection.execute(statement).fetchall()
+
+    def execute(self, statement: str) -> None:
+        """Change the database behind Tailrace's back."""
+        if self.database_url:
+            with psycopg.connect(self.database_url) as connection:
+                connection.execute(statement)  # type: ignore[arg-type]
+            return
+        with closing(sqlite3.connect(self.directory / "shop.sqlite3")) as connection:
+            connection.execute(statement)
+            connection.commit()
 
     def stored(self, measurement: str = MEASUREMENT) -> Counter[int]:
         """Return how often each number is in the table."""

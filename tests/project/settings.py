@@ -41,6 +41,8 @@ MIDDLEWARE = [
 ]
 
 TAILRACE = {"REDIS_URL": os.environ.get("TAILRACE_REDIS_URL", "redis://localhost:6379/0")}
+if "PROJECT_FLUSH_INTERVAL_SECONDS" in os.environ:  # for tests of the end of a process
+    TAILRACE["FLUSH_INTERVAL_SECONDS"] = float(os.environ["PROJECT_FLUSH_INTERVAL_SECONDS"])
 
 SQLITE_OPTIONS = {
     # BEGIN takes the write lock at once: a transaction that reads first and writes later

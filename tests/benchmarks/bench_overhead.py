@@ -1,0 +1,52 @@
+"""What telemetry adds to a request with 5 ORM queries, beside the peers, in one run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from servers import RedisServer
+
+from benchmarks.overhead_site import QUERIES, VARIANTS
+
+SITE = Path(__file__).with_name("overhead_site.py")
+
+
+def main(rounds: int = 5, requests: int = 1_000) -> None:
+    """Run every variant in turn, ``rounds`` times; print medians and ratios."""
+    figures: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    with tempfile.TemporaryDirectory() as directory, RedisServer(Path(directory)) as server:
+        for _ in range(rounds):
+            for variant in VARIANTS:
+                figures[variant].append(_run(variant, requests, server))
+    bare = statistics.median(figures["bare"])
+    added = {v: statistics.median(f) - bare for v, f in figures.items() if v != "bare"}
+    print(f"CPU of a request with {QUERIES} ORM queries, median of {rounds} x {requests}:")
+    print(f"  {'bare':<14} {bare:8.0f} us")
+    for variant, cost in added.items():
+        ratio = "" if variant == "tailrace" else f"  = {cost / added['tailrace']:5.1f} x tailrace"
+        print(f"  {variant:<14} {cost:+8.0f} us{ratio}")
+
+
+def _run(variant: str, requests: int, server: RedisServer) -> float:
+    with server.client() as client:
+        client.flushall()
+    command = [sys.executable, str(SITE), variant, f"--requests={requests}"]
+    done = subprocess.run(
+        [*command, f"--redis-url={server.url()}"], capture_output=True, text=True, timeout=300
+    )
+    if done.returncode:
+        raise RuntimeError(f"{variant} failed:\n{done.stderr[-3000:]}")
+    figures = json.loads(done.stdout.splitlines()[-1])
+    expected = (requests + 100) * (QUERIES + 1)
+    if variant == "tailrace" and figures["captured"] < expected:
+        raise RuntimeError(f"only {figures['captured']} of {expected} events were captured")
+    return float(figures["cpu_us"])
+
+
+if __name__ == "__main__":
+    main()
