@@ -2,4 +2,23 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["fix_redis", "fix_postgres", "fix_admin_site", "fix_browser"]
+from collections.abc import Iterator
+
+import pytest
+
+pytest_plugins = ["fix_redis", "fix_postgres", "fix_mariadb", "fix_admin_site", "fix_browser"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _record_nothing_by_default() -> Iterator[None]:
+    """Tests say themselves what they record, and where to; their own queries go nowhere.
+
+    The shield is off: what it would swallow in a host is a failure here.
+    """
+    from tailrace.django_integration import guard
+    from tailrace.pipeline.recording import configure
+
+    configure(None)
+    guard.is_shielded = False
+    yield
+    configure(None)
