@@ -16,7 +16,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -72,6 +72,7 @@ class Stream:
         self._timeout_seconds = timeout_seconds
         self._client: Any = None
         self._client_pid = 0
+        self._connects = 0
         self._token = secrets.token_hex(8)
         self._max_bytes = config.stream_max_bytes // config.shards
         self._bytes: dict[int, int] = {}
@@ -107,7 +108,7 @@ class Stream:
                 self._note_bytes(shard, results.pop())
             else:
                 self._bytes[shard] = self._bytes.get(shard, 0) + sum(map(len, frames))
-            return _memory_token(results)
+            return self._memory_token(results)
 
     def make_room(self, shard: int) -> None:
         """Cut the oldest entries off until a tenth is free; the drain books them as trimmed."""
@@ -121,7 +122,8 @@ class Stream:
         client = self._redis()
         stream = self._key(shard, "stream")
         cut = math.ceil(client.xlen(stream) * _TRIM_SHARE)
-        entries = client.xrange(stream, count=cut)
+        # Nothing of ours is left to cut where others have filled this Redis.
+        entries = client.xrange(stream, count=cut) if cut else []
         if not entries:
             return False
         last_cut = _text(entries[-1][0])
@@ -135,17 +137,22 @@ class Stream:
     def memory_token(self, shard: int) -> str:
         """Return a token; another one than last time means that Redis may have lost something.
 
-        The epoch tells a Redis that lost all. The connection's number tells one that was
-        restarted, perhaps from an older snapshot, which knows the epoch still.
+        The epoch tells a Redis that lost all. The connection tells one that was restarted,
+        perhaps from an older snapshot, which knows the epoch still; the server's number for
+        it alone would not do, since a restarted server counts from 1 again.
         """
         with self._translated():
             pipe = self._redis().pipeline(transaction=True)
             self._ask_memory_token(pipe, shard)
-            return _memory_token(pipe.execute())
+            return self._memory_token(pipe.execute())
 
     def _ask_memory_token(self, pipe: Any, shard: int) -> None:
         self._ensure_epoch(pipe, shard)
         pipe.client_id()
+
+    def _memory_token(self, results: list[Any]) -> str:
+        epoch, connection = results[-2:]
+        return f"{_text(epoch)}/{self._connects}/{connection}"
 
     def _ensure_epoch(self, pipe: Any, shard: int) -> None:
         """Give a new memory a token that none had before; whoever comes first does it."""
@@ -262,9 +269,13 @@ class Stream:
 
     def _redis(self) -> Any:
         if self._client is None or self._client_pid != os.getpid():
-            self._client = _connect(self._config, self._timeout_seconds)
+            self._client = _connect(self._config, self._timeout_seconds, self._note_connect)
             self._client_pid = os.getpid()
         return self._client
+
+    def _note_connect(self, connection: Any) -> None:
+        self._connects += 1
+        connection.on_connect()
 
     def _key(self, shard: int, name: str) -> str:
         return f"{self._config.key_prefix}:{{{shard}}}:{name}"
@@ -297,7 +308,7 @@ class Stream:
             ) from error
 
 
-def _connect(config: Config, timeout_seconds: float) -> Any:
+def _connect(config: Config, timeout_seconds: float, on_connect: Callable[[Any], None]) -> Any:
     url = (
         config.redis_url.replace("valkey", "redis", 1)
         if "valkey" in config.redis_url[:7]
@@ -309,6 +320,7 @@ def _connect(config: Config, timeout_seconds: float) -> Any:
         # The client's own retries would multiply the time-out; the breaker is ours.
         "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
         "protocol": 2,
+        "redis_connect_func": on_connect,
     }
     if config.redis_cluster:
         return redis.cluster.RedisCluster.from_url(url, **options)
@@ -337,11 +349,6 @@ def id_seconds(entry_id: str) -> float:
 def _next_id(entry_id: str) -> str:
     milliseconds, number = id_key(entry_id)
     return f"{milliseconds}-{number + 1}"
-
-
-def _memory_token(results: list[Any]) -> str:
-    epoch, connection = results[-2:]
-    return f"{_text(epoch)}/{connection}"
 
 
 def _text(value: bytes | str) -> str:
