@@ -14,7 +14,7 @@ from tailrace.pipeline.event import INT_MAX, INT_MIN, Event
 
 from .reading_data import FUNCTIONS, events, make
 from .reading_oracle import Question, assert_same, expected
-from .reading_tools import NOON, ReaderTools
+from .reading_tools import NOON, ReaderTools, other_threads
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -42,7 +42,8 @@ class AggregateContract(ReaderTools):
             self.add(backend, made)
             self.check_answer(backend, measurement, made, question)
 
-        check()
+        with other_threads():
+            check()
 
     def check_answer(
         self, backend: Any, measurement: str, made: list[Event], question: Question

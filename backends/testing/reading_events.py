@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tailrace.pipeline.event import INT_MAX, INT_MIN
 
 from .reading_data import HARD_NAMES, make
-from .reading_tools import NOON, ReaderTools
+from .reading_tools import NOON, ReaderTools, other_threads
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -183,14 +184,14 @@ class EventsContract(ReaderTools):
             min_size=1,
             max_size=20,
         )
-        used: set[str] = set()
+        numbers = itertools.count()
 
         @given(names, names, names)
         @settings(max_examples=self.reading_examples, deadline=None, database=None)
         def check(measurement: str, name: str, value: str) -> None:
-            if measurement in used or name in ("bucket", "result"):
+            if name in ("bucket", "result"):
                 return
-            used.add(measurement)
+            measurement = f"{measurement}{next(numbers)}"
             fields = {name: 3, name + "x": 4}
             self.add(backend, [make(measurement, NOON, {name: value, "x" + name: "no"}, fields)])
             (found,) = backend.query(measurement, tags={name: value}, fields=[name])
@@ -201,7 +202,8 @@ class EventsContract(ReaderTools):
             ]
             assert backend.query(measurement, tags={name: value + "x"}) == []
 
-        check()
+        with other_threads():
+            check()
 
     def test_reading_is_not_stopped_by_a_writer(self) -> None:
         backend = self.stored(make("m", NOON, {}, {"v": 1}))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+
+from hypothesis.errors import HypothesisWarning
 
 from tailrace.backends.base import BaseBackend
 from tailrace.pipeline.event import Event
@@ -48,3 +52,14 @@ def raises(call: Any, *words: str) -> None:
             assert word in str(error), f"{word!r} is missing in: {error}"  # noqa: PT017
     else:
         raise AssertionError(f"no ValueError, but {answered!r:.200}")
+
+
+@contextmanager
+def other_threads() -> Iterator[None]:
+    """Let other threads of the host use ``random`` while Hypothesis draws.
+
+    Hypothesis sees that somebody did, and takes it for the test's own doing.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Do not use the `random` module", HypothesisWarning)
+        yield

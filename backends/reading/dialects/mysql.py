@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from .base import WHOLE_FLOAT_MAX, WHOLE_FLOAT_MIN, Dialect, Number, Sql
 
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/ -]*", re.ASCII)
 _NUMBERS = "('INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
 _INTEGERS = "('INTEGER', 'UNSIGNED INTEGER')"
 _FITS = (
@@ -62,4 +64,19 @@ class MySQLDialect(Dialect):
 
 
 class MariaDBDialect(MySQLDialect):
-    """JSON is text, and a JSON path cannot write every key."""
+    """JSON is text there, and a path is compared with the key as it happens to be written.
+
+    ``"é"`` does not find ``"\\u00e9"``, which is how Django writes it, and ``"-x"`` cannot be
+    parsed. So that path is only for plain keys; others are looked for among all keys.
+    """
+
+    def extract(self, column: str, name: str) -> Sql:
+        if _PLAIN_KEY.fullmatch(name):
+            return super().extract(column, name)
+        place = (
+            f"SELECT x.place - 1 FROM JSON_TABLE(JSON_KEYS({column}), '$[*]' COLUMNS ("
+            "place FOR ORDINALITY, name VARCHAR(100) CHARACTER SET utf8mb4 PATH '$')) AS x "
+            "WHERE CAST(x.name AS BINARY) = CAST(%s AS BINARY)"
+        )
+        values = f"JSON_EXTRACT({column}, '$.*')"
+        return Sql(f"JSON_EXTRACT({values}, CONCAT('$[', ({place}), ']'))", (name,))
