@@ -9,7 +9,7 @@ from django.conf import settings
 from django.test import override_settings
 from servers import RedisServer
 
-pytest_plugins = ["fix_redis", "fix_postgres", "fix_admin_site", "fix_browser"]
+pytest_plugins = ["fix_redis", "fix_postgres", "fix_mariadb", "fix_admin_site", "fix_browser"]
 
 
 @pytest.fixture(scope="session", autouse=True)
