@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from databases.conftest import Host
 from databases.mariadb_server import PASSWORD, MariaDBServer, why_not
 
