@@ -11,7 +11,7 @@ from django.contrib.admin import ShowFacets
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -45,6 +45,8 @@ def telemetry_view(view: View) -> View:
     @transaction.non_atomic_requests
     @wraps(view)
     def wrapper(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if any("\0" in value for value in request.GET.values()):
+            raise BadRequest("a query with a NUL, which PostgreSQL would not take")
         with suppress_recording():
             try:
                 with translated_errors(chosen_database(request)):

@@ -1,0 +1,36 @@
+"""Fixtures: people who look at the admin's pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+Databases = Callable[..., None]
+MODELS = ("event", "deadletter", "exceptiongroup", "ledgerentry", "shardcheckpoint", "producermark")
+
+
+@pytest.fixture
+def admin_client(admin_databases: Databases) -> Client:
+    """A superuser's browser."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("root", "root@example.com", "pw"))
+    return client
+
+
+@pytest.fixture
+def make_staff(admin_databases: Databases) -> Callable[..., Client]:
+    """Make the browser of a person with some permissions: ``make_staff("view_event")``."""
+
+    def make(*names: str) -> Client:
+        user = User.objects.create_user("-".join(names) or "nobody", is_staff=True)
+        for name in names:
+            permission = Permission.objects.get(content_type__app_label="tailrace", codename=name)
+            user.user_permissions.add(permission)
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return make
