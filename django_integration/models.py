@@ -7,6 +7,7 @@ the storage behind the ORM backends, and what the admin shows.
 from __future__ import annotations
 
 from django.db import models
+from django.utils import timezone
 
 
 class Event(models.Model):
@@ -146,3 +147,44 @@ class ExceptionGroup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} ({self.count})"
+
+
+class Device(models.Model):
+    """What sends readings: a sensor, a meter, a vehicle."""
+
+    id = models.BigAutoField(primary_key=True)
+    identifier = models.CharField(
+        max_length=200, unique=True, help_text="What the device calls itself: a serial number."
+    )
+    name = models.CharField(max_length=200, blank=True, default="")
+    type = models.CharField(max_length=100, blank=True, default="", db_index=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    last_seen = models.DateTimeField(
+        null=True, blank=True, db_index=True, help_text="Timestamp of its latest reading."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name = "device"
+
+    def __str__(self) -> str:
+        return self.name or self.identifier
+
+
+class RawMessage(models.Model):
+    """A message as a device sent it, kept for the day when its parser turns out to be wrong."""
+
+    id = models.BigAutoField(primary_key=True)
+    device = models.ForeignKey(
+        Device, null=True, blank=True, on_delete=models.SET_NULL, help_text="If it is known."
+    )
+    topic = models.CharField(max_length=500, blank=True, default="")
+    payload = models.BinaryField()
+    received_at = models.DateTimeField(default=timezone.now, db_index=True)
+    error = models.TextField(blank=True, default="", help_text="Why it could not be understood.")
+
+    class Meta:
+        verbose_name = "raw message"
+
+    def __str__(self) -> str:
+        return f"{self.topic or 'message'} {self.received_at:%Y-%m-%d %H:%M:%S}"
