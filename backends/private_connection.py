@@ -38,6 +38,9 @@ def private_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
             yield connection
     finally:
         connections[alias] = hosts
+        if connection.settings_dict["OPTIONS"].get("pool"):
+            # Back to the pool, which the host's threads share and may be waiting for.
+            connection.close()
 
 
 def close_private_connections(alias: str | None = None) -> None:

@@ -1,10 +1,10 @@
 -- Bounds are printed and read again by the same session, so its DateStyle and TimeZone
--- cancel out.
+-- cancel out. (Python's years end at 1 and 9999.)
 SELECT
     child.relname,
     bound = 'DEFAULT',
-    CASE ends[1] WHEN 'MINVALUE' THEN '-infinity' ELSE trim('''' FROM ends[1]) END::timestamptz,
-    CASE ends[2] WHEN 'MAXVALUE' THEN 'infinity' ELSE trim('''' FROM ends[2]) END::timestamptz,
+    CASE ends[1] WHEN 'MINVALUE' THEN '0001-01-02Z' ELSE trim('''' FROM ends[1]) END::timestamptz,
+    CASE ends[2] WHEN 'MAXVALUE' THEN '9999-12-30Z' ELSE trim('''' FROM ends[2]) END::timestamptz,
     link.inhdetachpending,
     child.reltuples::bigint,
     pg_total_relation_size(child.oid)
