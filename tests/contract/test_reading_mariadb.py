@@ -15,7 +15,7 @@ def mariadb_database(mariadb_settings: dict[str, Any], add_alias: Callable[..., 
 
 
 class TestMariaDB(ReaderContract):
-    reading_examples = 100
+    reading_examples = 60
 
     @pytest.fixture(autouse=True)
     def _database(self, mariadb_database: Any) -> None:

@@ -5,7 +5,7 @@ from tailrace.backends.testing.reading import ReaderContract
 
 
 class TestMemory(ReaderContract):
-    reading_examples = 200
+    reading_examples = 120
 
     def make_backend(self) -> MemoryBackend:
         return MemoryBackend()

@@ -9,7 +9,7 @@ from tailrace.backends.testing.reading import ReaderContract
 
 
 class TestSqlite(ReaderContract):
-    reading_examples = 150
+    reading_examples = 100
 
     @pytest.fixture(autouse=True)
     def _database(self, sqlite_database: Any) -> None:
