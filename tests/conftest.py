@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["fix_redis", "fix_postgres", "fix_mariadb", "fix_admin_site", "fix_browser"]
+pytest_plugins = [
+    "fix_redis",
+    "fix_postgres",
+    "fix_timescale",
+    "fix_mariadb",
+    "fix_admin_site",
+    "fix_browser",
+]
 
 
 @pytest.fixture(autouse=True, scope="session")
