@@ -30,6 +30,9 @@ _ABOUT_THE_SERVER = (
     OperationalError,
     ProgrammingError,
 )
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: data, integrity, check option,
+# a limit that one row passes, an exception that a trigger raises.
+_DATA_CODES = ("22", "23", "44", "54", "P0")
 _MISSING_TABLE = ("no such table", "no such column", "has no column", "doesn't exist")
 
 
@@ -65,10 +68,16 @@ def translated_rejections() -> Iterator[None]:
     except (DataError, IntegrityError, ValueError, TypeError, OverflowError) as error:
         # The last three come from the driver, before the server has seen the value.
         raise RejectedEvents(str(error)) from error
-    except _ABOUT_THE_SERVER:
-        raise
-    except DatabaseError as error:  # such as an exception that a trigger raises
+    except DatabaseError as error:
+        if isinstance(error, _ABOUT_THE_SERVER) and not _is_about_the_data(error):
+            raise
         raise RejectedEvents(str(error)) from error
+
+
+def _is_about_the_data(error: DatabaseError) -> bool:
+    """Look at PostgreSQL's code: Django's class alone blames the statement or the server."""
+    code = getattr(error.__cause__, "sqlstate", None) or ""
+    return code.startswith(_DATA_CODES)
 
 
 def _not_migrated(alias: str, error: Exception) -> BackendMisconfigured:

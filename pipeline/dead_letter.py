@@ -12,6 +12,7 @@ from .event import Event
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_ONE_BY_ONE_EVENTS = 8
 REASON_MAX_CHARS = 2_000
 FRAME_MAX_BYTES = 2**20
 """Of a frame that cannot be read, this much is kept."""
@@ -62,6 +63,8 @@ def write_or_reject(
     except RejectedEvents as error:
         if len(events) == 1:
             return [(events[0], str(error))]
-        middle = len(events) // 2
-        return write_or_reject(write, events[:middle]) + write_or_reject(write, events[middle:])
+        # Few events are tried one by one: where many are bad, that is half the attempts.
+        step = 1 if len(events) <= _ONE_BY_ONE_EVENTS else len(events) // 2 + len(events) % 2
+        parts = [events[i : i + step] for i in range(0, len(events), step)]
+        return [found for part in parts for found in write_or_reject(write, part)]
     return []

@@ -93,7 +93,7 @@ class Site:
 
     def drain(self, fault: str = "") -> int:
         """Run ``tailrace_drain --until-empty``; return its exit status."""
-        done = self.manage("tailrace_drain", "--until-empty", "--timeout=60", fault=fault)
+        done = self.manage("tailrace_drain", "--until-empty", "--timeout=100", fault=fault)
         if done.returncode not in (0, -signal.SIGKILL):
             raise AssertionError(done.stdout + done.stderr)
         return done.returncode
