@@ -14,6 +14,7 @@ MEASUREMENTS_MAX = 500
 INVALID_MEASUREMENT = "__invalid__"
 """Counts, and dead letters, of events whose own measurement cannot be used."""
 KEY_MAX_CHARS = 100
+TRACE_ID_MAX_CHARS = 64
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 _FLOAT_MAX = 1.7976931348623157e308
 
@@ -23,7 +24,7 @@ Key = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_MAX_CHARS)]
 Integer = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
 Number = Annotated[float, msgspec.Meta(ge=-_FLOAT_MAX, le=_FLOAT_MAX)]
 Value = bool | Integer | Number | str | None
-TraceId = Annotated[str, msgspec.Meta(max_length=64)]
+TraceId = Annotated[str, msgspec.Meta(max_length=TRACE_ID_MAX_CHARS)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

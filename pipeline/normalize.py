@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from .config import Config
@@ -30,13 +32,14 @@ from .event import (
     KEY_MAX_CHARS,
     MEASUREMENT_MAX_CHARS,
     MEASUREMENTS_MAX,
+    TRACE_ID_MAX_CHARS,
     ns_from_datetime,
 )
+from .shown import show, show_error
 
 logger = logging.getLogger("tailrace")
 
 OVERFLOW_TAG = "__overflow__"
-_SHOWN_CHARS = 200
 _RAW_LENGTH = 5
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -49,7 +52,7 @@ Wire = tuple[str, int, dict[str, str], dict[str, Any], str | None]
 
 def _are_good_tags(known: dict[str, set[str]], tags: dict[str, Any]) -> bool:
     for key, value in tags.items():
-        if value not in known[key] or value.__class__ is not str:
+        if value not in known[key] or type(value) is not str:
             return False
     return True
 
@@ -84,6 +87,7 @@ class Normalizer:
         self._on_recorder_error = on_recorder_error
         self._schemas: dict[str, _Schema] = {}
         self._string_max = config.string_max_chars
+        self._max_names = config.max_fields * 10
         self.notes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         """Running totals of what was mended, by kind and measurement."""
 
@@ -93,7 +97,7 @@ class Normalizer:
         schemas = self._schemas
         for raw in raws:
             measurement, time_ns, tags, fields, trace_id = raw
-            if tags.__class__ is not dict and callable(tags):
+            if type(tags) is not dict and callable(tags):
                 try:
                     tags, fields = tags(fields)
                 except Exception as error:  # noqa: BLE001 - a recorder's bug costs its event only
@@ -104,13 +108,22 @@ class Normalizer:
                 known = schemas[measurement]
                 is_good = (
                     INT_MIN <= time_ns <= INT_MAX
-                    and time_ns.__class__ is int
-                    and (trace_id is None or (trace_id.__class__ is str and len(trace_id) <= 64))
+                    and type(time_ns) is int
+                    and (
+                        trace_id is None
+                        or (
+                            type(trace_id) is str
+                            and len(trace_id) <= TRACE_ID_MAX_CHARS
+                            and "\0" not in trace_id
+                        )
+                    )
+                    and type(tags) is dict
+                    and type(fields) is dict
                     and _are_good_tags(known.tags, tags)
                     and self._are_good_fields(known.fields, fields)
                 )
-            except (KeyError, TypeError, AttributeError):
-                is_good = False  # not seen before, or not what it should be
+            except Exception:  # noqa: BLE001 - not seen before, or an object that acts up
+                is_good = False
             events.append(raw if is_good else self.slow(raw))
         return events
 
@@ -118,7 +131,7 @@ class Normalizer:
         for key, value in fields.items():
             if key not in known:
                 return False
-            kind = value.__class__
+            kind = type(value)
             if kind is float:
                 if value - value != 0.0:  # NaN and infinity only
                     return False
@@ -137,52 +150,58 @@ class Normalizer:
         if len(raw) > _RAW_LENGTH:
             return raw  # rejected already, and clean since then
         measurement, when, tags, fields, trace_id = raw
-        good: dict[str, Any] = {}
-        labels: dict[str, str] = {}
-        time_ns = when if when.__class__ is int and INT_MIN <= when <= INT_MAX else 0
-        reason = None
-        name = INVALID_MEASUREMENT
+        name, trace, labels = INVALID_MEASUREMENT, None, {}
+        time_ns = when if type(when) is int and INT_MIN <= when <= INT_MAX else 0
         try:
             name = self._measurement(measurement)
             time_ns = self._time(when)
+            trace = self._trace(name, trace_id)
             labels = self._tags(name, tags)
-            good = self._fields(name, fields)
+            return name, time_ns, labels, self._fields(name, fields), trace
         except _Rejection as rejection:
             reason = str(rejection)
-            labels, good = labels or {}, self._shown(measurement, tags, fields)
-        trace = self._clean(name, str(trace_id), 64) if trace_id is not None else None
-        if reason is not None:
-            return name, time_ns, labels, good, trace, reason
-        return name, time_ns, labels, good, trace
+        except Exception as error:  # noqa: BLE001 - a lazy string, or a subclass with ideas
+            reason = self._clean(name, f"reading it raised {show_error(error)}", 2000)
+        return name, time_ns, labels, self._shown(measurement, tags, fields), trace, reason
 
     def _measurement(self, name: Any) -> str:
-        if not isinstance(name, str) or not name:
-            raise _Rejection(f"the measurement is {_show(name)}; it must be a non-empty string")
+        if not _is_a(name, str) or not name:
+            raise _Rejection(f"the measurement is {show(name)}; it must be a non-empty string")
         if len(name) > MEASUREMENT_MAX_CHARS:
             raise _Rejection(
-                f"the measurement {_show(name)} is longer than {MEASUREMENT_MAX_CHARS} characters"
+                f"the measurement {show(name)} is longer than {MEASUREMENT_MAX_CHARS} characters"
             )
         clean = self._clean(INVALID_MEASUREMENT, name, MEASUREMENT_MAX_CHARS)
         if clean not in self._schemas:
             if len(self._schemas) >= MEASUREMENTS_MAX:
                 raise _Rejection(
-                    f"more than {MEASUREMENTS_MAX} measurements in one process, {_show(name)} "
+                    f"more than {MEASUREMENTS_MAX} measurements in one process, {show(name)} "
                     "among them: put what varies into a tag or field"
                 )
             self._schemas[clean] = _Schema()
         return clean
 
     def _time(self, when: Any) -> int:
-        if isinstance(when, datetime):
+        if _is_a(when, datetime):
             try:
                 return ns_from_datetime(when)
             except ValueError as error:
                 raise _Rejection(str(error)) from error
-        if isinstance(when, int) and not isinstance(when, bool) and INT_MIN <= when <= INT_MAX:
+        if _is_a(when, int) and not _is_a(when, bool) and INT_MIN <= when <= INT_MAX:
             return int(when)
         raise _Rejection(
-            f"the time is {_show(when)}; pass an aware datetime or integer nanoseconds since 1970"
+            f"the time is {show(when)}; pass an aware datetime or integer nanoseconds since 1970"
         )
+
+    def _trace(self, name: str, trace_id: Any) -> str | None:
+        trace_id = _scalar(trace_id)
+        if trace_id is None:
+            return None
+        if _is_a(trace_id, int) and INT_MIN <= trace_id <= INT_MAX:
+            trace_id = str(trace_id)
+        if not _is_a(trace_id, str):
+            raise _Rejection(f"the trace id is {show(trace_id)}; it must be a string")
+        return self._clean(name, trace_id, TRACE_ID_MAX_CHARS)
 
     def _tags(self, name: str, tags: Any) -> dict[str, str]:
         known = self._schemas[name].tags
@@ -190,16 +209,20 @@ class Normalizer:
         for key, value in self._items("tag", tags):
             if value is None:
                 continue
-            if isinstance(value, bool):
+            if _is_a(value, bool):
                 value = "true" if value else "false"
             text = self._clean(name, _plain_text(value), self._config.tag_max_chars)
-            values = known.setdefault(key, set())
-            if text not in values and len(values) >= self._config.tag_max_values:
+            labels[key] = text
+            values = known.get(key)
+            if values is None:
+                # Names beyond this many are not learned, so they cost time and no memory.
+                if len(known) < self._max_names:
+                    known[key] = {text}
+            elif text not in values and len(values) >= self._config.tag_max_values:
                 self._warn_overflow(name, key)
-                text = OVERFLOW_TAG
+                labels[key] = OVERFLOW_TAG
             else:
                 values.add(text)
-            labels[key] = text
         return labels
 
     def _fields(self, name: str, fields: Any) -> dict[str, Any]:
@@ -207,24 +230,23 @@ class Normalizer:
         good = {}
         for key, value in self._items("field", fields):
             good[key] = self._value(name, key, value)
-            if len(known) < self._config.max_fields * 10:
+            if len(known) < self._max_names:
                 known.add(key)
         return good
 
     def _items(self, what: str, mapping: Any) -> list[tuple[str, Any]]:
         if mapping is None:
             return []
-        if not isinstance(mapping, Mapping):
-            raise _Rejection(f"{what}s are {_show(mapping)}; pass a dict")
-        if len(mapping) > self._config.max_fields:
-            raise _Rejection(
-                f"{len(mapping)} {what}s; TAILRACE['MAX_FIELDS'] is {self._config.max_fields}"
-            )
-        items = []
-        for key, value in mapping.items():
-            if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX_CHARS:
+        if not _is_a(mapping, Mapping):
+            raise _Rejection(f"{what}s are {show(mapping)}; pass a dict")
+        max_fields = self._config.max_fields
+        items: list[tuple[str, Any]] = []
+        for key, value in islice(mapping.items(), max_fields + 1):
+            if len(items) == max_fields:
+                raise _Rejection(f"{len(mapping)} {what}s; TAILRACE['MAX_FIELDS'] is {max_fields}")
+            if not _is_a(key, str) or not 0 < len(key) <= KEY_MAX_CHARS:
                 raise _Rejection(
-                    f"the {what} name {_show(key)} is not a string of 1 to {KEY_MAX_CHARS} "
+                    f"the {what} name {show(key)} is not a string of 1 to {KEY_MAX_CHARS} "
                     "characters"
                 )
             items.append((self._clean(INVALID_MEASUREMENT, key, KEY_MAX_CHARS), value))
@@ -232,17 +254,17 @@ class Normalizer:
 
     def _value(self, name: str, key: str, value: Any) -> Any:
         value = _scalar(value)
-        if value is None or isinstance(value, bool):
+        if value is None or _is_a(value, bool):
             return value
-        if isinstance(value, int):
+        if _is_a(value, int):
             if not INT_MIN <= value <= INT_MAX:
-                raise _Rejection(f"field {key!r} is {_show(value)}, beyond 64 bits")
+                raise _Rejection(f"field {key!r} is {show(value)}, beyond 64 bits")
             return int(value)
-        if isinstance(value, float):
+        if _is_a(value, float):
             if value - value != 0.0:
                 raise _Rejection(f"field {key!r} is {value}; leave it out where there is no value")
             return float(value)
-        if isinstance(value, str):
+        if _is_a(value, str):
             return self._clean(name, value, self._string_max)
         raise _Rejection(
             f"field {key!r} is a {type(value).__name__}; fields are numbers, booleans or strings"
@@ -277,7 +299,7 @@ class Normalizer:
         """Return what of a rejected event a person may want to see, bounded."""
         parts = {"measurement": measurement, "tags": tags, "fields": fields}
         return {
-            key: self._clean(INVALID_MEASUREMENT, _show(value, 2000), 2000)
+            key: self._clean(INVALID_MEASUREMENT, show(value, 2000), 2000)
             for key, value in parts.items()
         }
 
@@ -292,52 +314,41 @@ def _encodes(text: str) -> bool:
 
 def _scalar(value: Any) -> Any:
     """Turn the usual types of a Django project into numbers and strings."""
-    if isinstance(value, enum.Enum):
+    if _is_a(value, enum.Enum):
         value = value.value
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, timedelta):
+    kind = type(value)
+    if issubclass(kind, Decimal):
+        return math.nan if value.is_snan() else float(value)
+    if issubclass(kind, timedelta):
         return value.total_seconds()
-    if isinstance(value, datetime | date | time):
+    if issubclass(kind, datetime | date | time):
         return value.isoformat()
-    if isinstance(value, uuid.UUID) or _is_lazy_text(value):
+    # The name is that of Django's lazy text, whose module must not be imported here.
+    if issubclass(kind, uuid.UUID) or kind.__name__ == "__proxy__":
         return str(value)
     return value
 
 
-def _is_lazy_text(value: Any) -> bool:
-    # django.utils.functional.Promise, without importing Django here
-    return hasattr(value, "__proxy__") or type(value).__name__ == "__proxy__"
+def _is_a(value: Any, kinds: Any) -> bool:
+    """Do what ``isinstance`` does, without asking for ``value.__class__``.
+
+    A lazy object, such as ``request.user``, would query the database to answer that, on the
+    flusher's thread.
+    """
+    return issubclass(type(value), kinds)
 
 
 def _plain_text(value: Any) -> str:
     value = _scalar(value)
-    if isinstance(value, str):
+    if _is_a(value, str):
         return value
-    if isinstance(value, int | float):
+    if _is_a(value, float) or (_is_a(value, int) and INT_MIN <= value <= INT_MAX):
         return str(value)
-    raise _Rejection(f"a tag is a {type(value).__name__}; tags are strings")
-
-
-def _show(value: Any, max_chars: int = _SHOWN_CHARS) -> str:
-    """Return a bounded ``repr`` that never raises and never walks a huge string."""
-    if isinstance(value, str) and len(value) > max_chars:
-        return repr(value[:max_chars]) + "..."
-    if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
-        return f"an integer of {value.bit_length()} bits"
-    try:
-        if isinstance(value, Mapping):
-            inner = ", ".join(
-                f"{_show(key, 100)}: {_show(item, 500)}" for key, item in list(value.items())[:20]
-            )
-            return f"{{{inner}}}"[:max_chars]
-        return repr(value)[:max_chars]
-    except Exception as error:  # noqa: BLE001 - a foreign __repr__ may raise anything
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    raise _Rejection(f"a tag is {show(value)}; tags are strings")
 
 
 def rejected(event: tuple[Any, ...], reason: str) -> tuple[Any, ...]:
     """Return an event, as it would go on the wire, as one that becomes a dead letter."""
     measurement, time_ns, tags, fields, trace_id = event[:_RAW_LENGTH]
-    shown = {"tags": _show(tags, 2000), "fields": _show(fields, 2000)}
+    shown = {"tags": show(tags, 2000), "fields": show(fields, 2000)}
     return measurement, time_ns, {}, shown, trace_id, reason
