@@ -88,9 +88,16 @@ class PostgresServer:
 
     Args:
         standby_of: the primary to copy and follow; ``None`` makes a new cluster.
+        options: server settings that differ from those of the tests, which do not fsync.
     """
 
-    def __init__(self, *, standby_of: PostgresServer | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        standby_of: PostgresServer | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.options = {**_SERVER_OPTIONS, **(options or {})}
         self.binaries = find_binaries()
         self.user = unprivileged_user()
         self.root = Path(tempfile.mkdtemp(prefix="tailrace-postgres-"))
@@ -149,7 +156,7 @@ class PostgresServer:
             RuntimeError: it did not; carries the end of its log.
         """
         log = (self.root / "log").open("ab")
-        options = [part for pair in _SERVER_OPTIONS.items() for part in ("-c", "=".join(pair))]
+        options = [part for pair in self.options.items() for part in ("-c", "=".join(pair))]
         if self._has_statement_statistics():
             options += ["-c", "shared_preload_libraries=pg_stat_statements"]
         self._process = subprocess.Popen(
