@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -13,17 +12,13 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "databases.host.urls"
 
-_HAS_TAILRACE_APP = importlib.util.find_spec("tailrace.django_integration.apps") is not None
-_HAS_TAILRACE_APP &= "HOST_STANDIN" not in os.environ
 INSTALLED_APPS = [
-    "django.contrib.admin" if _HAS_TAILRACE_APP else "django.contrib.admin.apps.SimpleAdminConfig",
+    "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "tailrace.django_integration"
-    if _HAS_TAILRACE_APP
-    else "databases.host.standin.TailraceStandIn",
+    "tailrace.django_integration",
     "databases.host.blog.apps.Config",
     "databases.host.shop.apps.Config",
     "databases.host.analytics.apps.Config",
@@ -62,7 +57,8 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "tailrace.django_integration.databases.secre
 DEFAULT_EXCEPTION_REPORTER = "tailrace.django_integration.databases.secrets.SafeReporter"
 
 TAILRACE = {
-    "REDIS_URL": os.environ.get("TAILRACE_REDIS_URL", "redis://127.0.0.1:1/0"),
+    # What is tried here is the databases; nothing is recorded, so no Redis is needed.
+    "ENABLED": False,
     "BACKENDS": {
         "default": {
             "BACKEND": "tailrace.backends.django_db.DjangoDBBackend",

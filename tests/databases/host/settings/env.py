@@ -39,6 +39,6 @@ if "HOST_MAX_LAG_SECONDS" in os.environ:
         ReplicaRouter(max_lag_seconds=float(os.environ["HOST_MAX_LAG_SECONDS"])),
     ]
 if "telemetry" not in DATABASES:
-    TAILRACE = {**BASE_TAILRACE, "BACKENDS": {}}
+    TAILRACE = {"ENABLED": BASE_TAILRACE["ENABLED"]}
 EXTRA_APPS = [name for name in os.environ.get("HOST_EXTRA_APPS", "").split(",") if name]
 INSTALLED_APPS = [*INSTALLED_APPS, *EXTRA_APPS]  # noqa: F405
