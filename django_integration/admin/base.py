@@ -73,9 +73,9 @@ class KeysetChangeList(ChangeList):
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         # Where we are in the list is no filter: links of filters and of the search drop it.
         self._query = request.GET
-        request.GET = request.GET.copy()  # type: ignore[assignment]
+        request.GET = request.GET.copy()
         for name in (BEFORE, AFTER):
-            request.GET.pop(name, None)  # type: ignore[attr-defined]
+            request.GET.pop(name, None)
         super().__init__(request, *args)
         self.title = self.opts.verbose_name_plural.capitalize()
 

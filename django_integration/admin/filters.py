@@ -237,7 +237,7 @@ def measurements_of(rows: QuerySet[Any], request: HttpRequest) -> list[str]:
     known: list[str] | None = getattr(request, "_tailrace_measurements", None)
     if known is None:
         known = distinct_values(rows, "measurement")
-        request._tailrace_measurements = known  # type: ignore[attr-defined]
+        request._tailrace_measurements = known
     return known
 
 
