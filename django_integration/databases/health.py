@@ -16,6 +16,7 @@ from tailrace.django_integration.databases.secrets import scrub
 from tailrace.django_integration.databases.selection import select_aliases
 from tailrace.django_integration.databases.vendors import vendor_of
 from tailrace.django_integration.routers.replica import replica_aliases
+from tailrace.pipeline import suppress_recording
 
 logger = logging.getLogger("tailrace.databases")
 
@@ -69,6 +70,11 @@ def _collect(
 
 
 def _check(alias: str, is_replica: bool) -> dict[str, Any]:
+    with suppress_recording():
+        return _ask(alias, is_replica)
+
+
+def _ask(alias: str, is_replica: bool) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         connection = connections[alias]

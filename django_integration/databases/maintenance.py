@@ -21,6 +21,7 @@ from tailrace.django_integration.databases.months import prepare_months
 from tailrace.django_integration.databases.secrets import scrub
 from tailrace.django_integration.databases.selection import select_aliases, writable_aliases
 from tailrace.django_integration.databases.vendors import vendor_of
+from tailrace.pipeline import suppress_recording
 
 logger = logging.getLogger("tailrace.databases")
 
@@ -188,14 +189,16 @@ def _delete_expired(table: str, alias: str) -> int:
 
 def _outcome(work: Callable[[], str]) -> Outcome:
     try:
-        return {"ok": True, "detail": work()}
+        with suppress_recording():
+            return {"ok": True, "detail": work()}
     except (Error, OSError) as error:
         return {"ok": False, "detail": scrub(f"{type(error).__name__}: {error}").strip()}
 
 
 def _deletion(work: Callable[[], int]) -> Outcome:
     try:
-        deleted = work()
+        with suppress_recording():
+            deleted = work()
     except Error as error:
         detail = scrub(f"{type(error).__name__}: {error}").strip()
         return {"ok": False, "detail": detail, "deleted": 0}

@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from tailrace.django_integration.databases.replication import LagMeter
 from tailrace.django_integration.routers.failover import Failover
+from tailrace.pipeline import suppress_recording
 
 #: Broken connections in a row, kept by this thread or its pool, before the replica itself is it.
 PROBE_ATTEMPTS = 3
@@ -118,7 +119,8 @@ class ReplicaPool:
             # One thread asks; the others go on with what is known, and never wait for it.
             if state.probing.acquire(blocking=False):
                 try:
-                    self._probe(alias, state)
+                    with suppress_recording():
+                        self._probe(alias, state)
                 finally:
                     state.probing.release()
             elif state.is_up is None:
