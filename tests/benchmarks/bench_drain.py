@@ -106,11 +106,9 @@ class Bench:
         cpu = statistics.median(self.cpu_us["drain"])
         ratio = self._ratio
         print("bar, figure (medians of each round's own ratio):")
-        copy = ratio("drain", "bare COPY, write_row")
+        copy, ready = (ratio("drain", f"bare COPY, {how}") for how in ("write_row", "ready bytes"))
         print(f"  >= 0.8 of a bare COPY by write_row    {copy:6.2f}")
-        print(
-            f"         of a bare COPY of ready bytes  {ratio('drain', 'bare COPY, ready bytes'):6.2f}"
-        )
+        print(f"         of a bare COPY of ready bytes  {ready:6.2f}")
         print(f"  >= 5 times bulk_create                {ratio('drain', 'bulk_create'):6.2f}")
         price = 100 * (1 - ratio("drain", "drain without books"))
         print(f"  exactly-once costs <= 5 %             {price:6.1f} %")
