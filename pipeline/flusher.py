@@ -230,6 +230,8 @@ class Flusher:
                 self._breaker.failed()
                 self._warn(error)
                 return ordered[sent:]
+        if self._breaker.is_open:
+            self._may_have_lost_memory = True
         self._breaker.succeeded()
         self._sent_at = time.monotonic()
         return []

@@ -148,7 +148,12 @@ class Stream:
 
     def _ask_memory_token(self, pipe: Any, shard: int) -> None:
         self._ensure_epoch(pipe, shard)
-        pipe.client_id()
+        if self._config.redis_cluster:
+            # Commands without a key cannot be in a transaction on a cluster. There, the
+            # flusher's failed attempts tell of a restart, and the epoch of an empty node.
+            pipe.exists(self._key(shard, "epoch"))
+        else:
+            pipe.client_id()
 
     def _memory_token(self, results: list[Any]) -> str:
         epoch, connection = results[-2:]
