@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from .config import Config
+from .event import MEASUREMENTS_MAX
 
 _TRACE_DIGITS = 8
 _TRACE_RANGE = 16**_TRACE_DIGITS
@@ -26,7 +27,9 @@ class Sampler:
         """Return whether to keep an event."""
         rate = self._rates.get(measurement)
         if rate is None:
-            rate = self._rates[measurement] = self._config.sampling_rate(measurement)
+            rate = self._config.sampling_rate(measurement)
+            if len(self._rates) < MEASUREMENTS_MAX:  # names come from callers
+                self._rates[measurement] = rate
         if rate >= 1.0:
             return True
         if trace_id:
