@@ -98,8 +98,9 @@ class Drain:
         ):
             if not is_ours:
                 return DrainResult(0, is_empty=True)
+            known: Checkpoint | None = None
             while True:
-                events, is_empty = self._drain_batch(shard, reader)
+                (events, is_empty), known = self._drain_batch(shard, reader, known)
                 total += events
                 if is_empty or time.monotonic() >= deadline:
                     return DrainResult(total, is_empty)
@@ -107,22 +108,31 @@ class Drain:
 
     # --- one batch
 
-    def _drain_batch(self, shard: int, reader: Reader) -> DrainResult:
+    def _drain_batch(
+        self, shard: int, reader: Reader, known: Checkpoint | None
+    ) -> tuple[DrainResult, Checkpoint | None]:
+        """Drain one batch after the checkpoint that we know, or else the one that is stored.
+
+        Returns:
+            What was done, and the checkpoint after it, if that is known for sure. Should it be
+            wrong all the same, the transaction finds out.
+        """
         state = self._stream.state(shard)
-        checkpoint = self._checkpoint(shard, state)
+        checkpoint = known or self._checkpoint(shard, state)
         position = checkpoint.resume_after(state)
         frames = reader.read(position, state.epoch)
         if not frames:
             self._release(shard, position)
-            return DrainResult(0, is_empty=True)
+            return DrainResult(0, is_empty=True), None
         try:
             events = self._store(checkpoint, state, frames)
         except CheckpointConflict as conflict:
             logger.info("shard %s of %s: %s", shard, self._backend.alias, conflict)
-            return DrainResult(0, is_empty=False)
+            return DrainResult(0, is_empty=False), None
         fault("after_commit")
-        self._release(shard, frames[-1].entry.id)
-        return DrainResult(events, is_empty=False)
+        last = frames[-1].entry.id
+        self._release(shard, last)
+        return DrainResult(events, is_empty=False), _moved(checkpoint, state, last)
 
     def _checkpoint(self, shard: int, state: ShardState) -> Checkpoint:
         checkpoint = self._backend.read_checkpoint(shard)
