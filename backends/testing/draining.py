@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import uuid
 from collections import Counter
@@ -182,6 +183,20 @@ class DrainContract(Tools):
         self._check_stored(backend, [good])
         self.check_ledger(backend, captured=4, stored=1, dead_lettered=3)
         assert self.count_dead_letters(backend) in (5, None)
+
+    def test_an_event_that_does_not_fit_its_frame_costs_only_itself(self) -> None:
+        """A faulty producer sent a NaN, under a right checksum."""
+        backend, stream = self.make_backend(), MemoryStream(CONFIG)
+        good = [wire_event(n) for n in range(4)]
+        bad = wire_event(9, fields={"number": math.nan})
+        frame = issue(Producer(1, {}), [*good[:2], bad, *good[2:]])
+        _send(stream, frame)
+        drain(backend, stream)
+        self.check_ledger(backend, captured=5, stored=4, dead_lettered=1)
+        assert self.count_dead_letters(backend) in (1, None)
+        if backend.features.keeps_events:
+            numbers = [event["fields"]["number"] for event in self.stored_events(backend)]
+            assert sorted(numbers) == [0, 1, 2, 3]
 
     def test_refused_events_do_not_stop_the_others(self) -> None:
         bad = self.refused_event()
