@@ -34,6 +34,9 @@ def register() -> None:
         checks.register(check, "tailrace")
     for check in (check_recorders, check_broker, check_sqlite):
         checks.register(check, "tailrace")
+    from .databases.checks import check_databases
+
+    checks.register(check_databases, checks.Tags.models)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Messages:
@@ -162,13 +165,13 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Mess
 
 
 def _storage_aliases() -> set[str]:
-    aliases = set()
+    aliases: set[str] = set()
     for name in conf.get_config().backends:
         try:
             alias = backends.make(name).get_db_alias()
         except ImproperlyConfigured:
             continue  # E003 has said so
-        if alias in settings.DATABASES:
+        if alias is not None and alias in settings.DATABASES:
             aliases.add(alias)
     return aliases
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from tailrace.backends.registry import backends
-from tailrace.pipeline import runtime
+from tailrace.pipeline import runtime, schedule
+from tailrace.pipeline.chores import Chore
 from tailrace.pipeline.recording import configure
 
 from . import conf
 from .recorders import install_recorders, uninstall_recorders
+from .routers.pins import forget_writes
 
 logger = logging.getLogger("tailrace")
+
+_BACKENDS_SECONDS = 3600.0
 
 
 def wire() -> None:
@@ -25,11 +30,31 @@ def wire() -> None:
     for problem in conf.get_problems():
         logger.error("%s %s (its default counts until then)", problem.message, problem.hint)
     backends.configure(conf.get_config)
-    runtime.install(lambda: runtime.Runtime(conf.get_config(), backends.get))
+    runtime.install(_make_runtime)
     configure(config)
+    schedule.before_each_task(forget_writes)
     uninstall_recorders()
     if config.enabled:
         install_recorders(config)
+
+
+def _make_runtime() -> runtime.Runtime:
+    config = conf.get_config()
+    chores = [Chore("backends", _BACKENDS_SECONDS, _maintain_backends)]
+    for part, seconds in config.maintenance.items():
+        chores.append(Chore(part, seconds, partial(_maintain_databases, part)))
+    return runtime.Runtime(config, backends.get, chores)
+
+
+def _maintain_backends() -> dict[str, str]:
+    return {alias: backends.get(alias).maintain() for alias in backends.aliases}
+
+
+def _maintain_databases(part: str) -> object:
+    from .databases.maintenance import run_maintenance
+
+    # Months ahead are no setting of their own: a month that is missing stops its writers.
+    return run_maintenance(**{part: True}, months=part == "cleanup")
 
 
 def on_setting_changed(*, setting: str, **kwargs: Any) -> None:

@@ -134,6 +134,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     """Events in one transaction."""
     drain_tick_seconds: Seconds = 20.0
     """How long one drain task works before it makes room for other tasks."""
+    maintenance: dict[Literal["cleanup", "vacuum", "health_check"], Seconds] = msgspec.field(
+        default_factory=lambda: {"cleanup": 3600.0}
+    )
+    """Seconds between the runs of each part of ``tailrace_maintain`` that beat does."""
     queue: str | None = None
     """Celery queue of Tailrace's tasks; by default the host's default queue."""
 

@@ -6,9 +6,10 @@ The core does not know where settings and backends come from; the Django side in
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from .chores import Chore
 from .codec import decode_header
 from .config import Config
 from .context import suppress_recording
@@ -42,15 +43,17 @@ class ShardStatus(NamedTuple):
 class Runtime:
     """The stream and the drains of this process."""
 
-    def __init__(self, config: Config, backend: BackendOf) -> None:
+    def __init__(self, config: Config, backend: BackendOf, chores: Sequence[Chore] = ()) -> None:
         """Connect to nothing yet.
 
         Args:
             config: The settings.
             backend: Gives the backend of an alias; may raise what is wrong with it.
+            chores: Regular work beside the drain.
         """
         self.config = config
         self.backend = backend
+        self.chores = {chore.name: chore for chore in chores}
         self.stream = Stream(config, config.worker_redis_timeout_seconds)
 
     @property

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import current_app, signals
 
-from .config import Config
 from .recording import close
-from .runtime import runtime
-from .tasks import TICK
+from .runtime import Runtime, runtime
+from .tasks import CHORE, TICK
 
 # https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
 _DEFAULT_VISIBILITY_SECONDS = 3600.0
 
 
-def entries(config: Config) -> dict[str, dict[str, Any]]:
+def entries(process: Runtime) -> dict[str, dict[str, Any]]:
     """Return Tailrace's entries for ``beat_schedule``.
 
     Each expires before the next one but one is due, so that a worker that comes back finds
     one tick and not a night's worth of them.
     """
-    options: dict[str, Any] = {"expires": max(2.0, 2 * config.drain_interval_seconds)}
-    if config.queue:
-        options["queue"] = config.queue
-    return {
-        TICK: {"task": TICK, "schedule": config.drain_interval_seconds, "options": options},
-    }
+    found = {TICK: _entry(TICK, process.config.drain_interval_seconds, process.config.queue)}
+    for name, chore in process.chores.items():
+        entry = _entry(CHORE, chore.every_seconds, process.config.queue)
+        found[f"tailrace.{name}"] = {**entry, "args": (name,)}
+    return found
+
+
+def _entry(task: str, every_seconds: float, queue: str | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"expires": max(2.0, 2 * every_seconds)}
+    if queue:
+        options["queue"] = queue
+    return {"task": task, "schedule": every_seconds, "options": options}
 
 
 def connect() -> None:
@@ -37,6 +43,11 @@ def connect() -> None:
     signals.worker_process_shutdown.connect(_on_worker_exit, dispatch_uid="tailrace.exit")
 
 
+def before_each_task(call: Callable[..., object]) -> None:
+    """Have ``call`` called, with keyword arguments, before each task of a worker."""
+    signals.task_prerun.connect(call, weak=False, dispatch_uid=f"tailrace.{call.__name__}")
+
+
 def _on_beat_init(sender: Any, **kwargs: object) -> None:
     """Add our entries, unless the host has its own under the same names.
 
@@ -44,7 +55,7 @@ def _on_beat_init(sender: Any, **kwargs: object) -> None:
     own clean-up entry, whichever scheduler class it is.
     """
     own = sender.app.conf.beat_schedule or {}
-    ours = entries(runtime().config)
+    ours = entries(runtime())
     sender.scheduler.update_from_dict({n: entry for n, entry in ours.items() if n not in own})
 
 

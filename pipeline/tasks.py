@@ -6,13 +6,20 @@ import logging
 
 from celery import Task, shared_task
 
-from .errors import BackendMisconfigured, StreamUnavailable, TransientBackendError
+from .context import suppress_recording
+from .errors import (
+    BackendMisconfigured,
+    StreamUnavailable,
+    TailraceError,
+    TransientBackendError,
+)
 from .runtime import runtime
 
 logger = logging.getLogger("tailrace")
 
 TICK = "tailrace.tick"
 DRAIN = "tailrace.drain"
+CHORE = "tailrace.chore"
 
 _STALE_SECONDS = 30.0
 """A tick that waited so long is thrown away: there is a newer one by now."""
@@ -47,6 +54,22 @@ def drain(self: Task, alias: str, shard: int) -> None:
         return
     if not result.is_empty:
         _send_drain(alias, shard)
+
+
+@shared_task(name=CHORE, ignore_result=True, acks_late=False)
+def chore(name: str) -> None:
+    """Do one chore; it is due again anyway, so a failure is logged and no more.
+
+    Args:
+        name: Which, of those that the settings ask for.
+    """
+    try:
+        with suppress_recording():
+            outcome = runtime().chores[name].run()
+    except TailraceError as error:
+        logger.error("chore %s failed, it is tried again when it is due: %s", name, error)
+    else:
+        logger.info("chore %s: %s", name, outcome)
 
 
 def _send_drain(alias: str, shard: int) -> None:
