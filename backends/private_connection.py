@@ -46,10 +46,12 @@ def private_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
 def close_private_connections(alias: str | None = None) -> None:
     """Close this thread's own connections: all, or the one to ``alias``.
 
-    They open again when they are needed.
+    They are made again when they are needed, from the settings as they are then.
     """
-    for name, connection in _by_alias().items():
-        if alias in (None, name):
+    by_alias = _by_alias()
+    for name in [alias] if alias is not None else list(by_alias):
+        connection = by_alias.pop(name, None)
+        if connection is not None:
             connection.close()
 
 

@@ -8,8 +8,8 @@ It is built from the inside out, each level a subquery of the next::
     b                  the number of the bucket
     the aggregates, by k0..., b (and z where the repeated hour is a bucket of its own)
 
-Databases flatten that. Parameters stand in the innermost level only once each, which is what
-lets GROUP BY refer to an expression with parameters.
+Databases flatten that, or are kept from it (see ``Dialect.fence``). Parameters stand inside,
+where no GROUP BY has to repeat them.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ def aggregate_statement(query: AggregateQuery, table: Table, segments: Sequence[
     dialect = table.dialect
     level = _innermost(query, table, dialect)
     if query.function != "count":
-        level = _wrapped("*", level, "w IS NOT NULL OR o IS NOT NULL")
+        level = _fenced(_wrapped("*", level, "w IS NOT NULL OR o IS NOT NULL"), dialect)
     places = [f"k{number}" for number in range(len(query.group_by))]
     if query.interval is not None:
         level = _wrapped_in_order("*, ", _offset(segments), " AS z", level)
+        level = _fenced(level, dialect)
         shown = bucket_number(query.interval, "e + z", dialect)
-        level = _wrapped(f"*, {shown} AS b", level)
+        level = _fenced(_wrapped(f"*, {shown} AS b", level), dialect)
         places.append("b")
         if tells_apart(query.interval, segments):
             places.append("z")
@@ -104,7 +105,8 @@ def _innermost(query: AggregateQuery, table: Table, dialect: Dialect) -> Sql:
     )
     if query.field is None or query.function == "count":
         return level
-    return _wrapped(f"*, {number.whole} AS w, {number.other} AS o", level)
+    level = _wrapped(f"*, {number.whole} AS w, {number.other} AS o", level)
+    return _fenced(level, dialect)
 
 
 def _offset(segments: Sequence[Segment]) -> Sql:
@@ -155,6 +157,10 @@ def _grouped(places: list[str], aggregates: str, level: Sql, where: str = "") ->
 def _wrapped(selected: str, level: Sql, where: str = "") -> Sql:
     condition = f" WHERE {where}" if where else ""
     return Sql(f"SELECT {selected} FROM ({level.text}) s{condition}", level.params)
+
+
+def _fenced(level: Sql, dialect: Dialect) -> Sql:
+    return Sql(level.text + dialect.fence, level.params)
 
 
 def _wrapped_in_order(before: str, expression: Sql, after: str, level: Sql) -> Sql:

@@ -12,6 +12,8 @@ from django.core.management import call_command
 from django.db import connections
 from postgres_server import PASSWORD, USER, PostgresServer
 
+from tailrace.backends.private_connection import close_private_connections
+
 
 class ContractDatabase:
     """An alias that holds Tailrace's tables."""
@@ -61,6 +63,7 @@ def add_alias(django_db_blocker: Any) -> Iterator[Callable[..., ContractDatabase
         yield add
         for alias in added:
             connections[alias].close()
+            close_private_connections(alias)
             del connections[alias]
             del connections.settings[alias]
 

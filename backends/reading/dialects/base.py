@@ -50,6 +50,8 @@ class Dialect(ABC):
     """One database's way to say it."""
 
     has_percentile_cont: ClassVar[bool] = False
+    fence: ClassVar[str] = ""
+    """Ends a subquery whose expressions are better computed once than where they are used."""
     null: ClassVar[str] = "NULL"
     """NULL where a number is expected."""
 

@@ -21,6 +21,10 @@ _LOW_BITS = 32
 class SQLiteDialect(Dialect):
     """Times are text, JSON is text, integers have 64 bits."""
 
+    # Flattened, the value's CASE stands in every aggregate, and so does strftime(): measured
+    # on 150,000 events, 7.0 us an event instead of 1.7 for a mean.
+    fence = " LIMIT -1"
+
     def seconds(self, time: str) -> str:
         # Without the fraction: strftime would round it.
         return f"(CAST(strftime('%%s', substr({time}, 1, 19)) AS INTEGER) + {EPOCH_SECONDS})"
