@@ -20,7 +20,12 @@ _ITEMS = 20
 _DEPTH = 3
 
 _PLAIN = (bool, float, complex, type(None), datetime, date, time, timedelta, Decimal, UUID)
-_BRACKETS: dict[type, str] = {list: "[]", tuple: "()", set: "{}", frozenset: "{}"}
+_BRACKETS: dict[type, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    set: ("{", "}"),
+    frozenset: ("{", "}"),
+}
 
 
 def show(value: Any, max_chars: int = SHOWN_CHARS) -> str:

@@ -68,8 +68,9 @@ class ConcurrencyContract(Tools):
             return position
 
         with ThreadPoolExecutor(2) as pool:
-            waiting = [pool.submit(first, 0), pool.submit(second, 1)]
-            _, position = [future.result(_WAIT_SECONDS) for future in waiting]
+            one, two = pool.submit(first, 0), pool.submit(second, 1)
+            one.result(_WAIT_SECONDS)
+            position = two.result(_WAIT_SECONDS)
         assert log == ["first ends", "second begins"]
         assert position == "1-0", "a transaction shows the checkpoint as it is under the lock"
 
