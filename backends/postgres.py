@@ -122,8 +122,8 @@ class PostgresBackend(DjangoDBBackend):
             return partitions.ensure(now, self._unit, self._ahead)
 
     def maintain(self) -> str:
-        made = self.ensure_partitions()
-        return f"partitions made: {', '.join(made)}" if made else "nothing to do"
+        made = ", ".join(self.ensure_partitions()) or "none"
+        return f"{super().maintain()}; partitions made: {made}"
 
     def partition_existing(self, now: datetime | None = None) -> bool:
         """Partition a table that has rows: they become the oldest partition, where they are.
