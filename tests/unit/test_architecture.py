@@ -33,6 +33,7 @@ CLIENTS = {
         "backends/timescale",
         "backends/partition",
         "backends/statements.py",
+        "backends/model_copy.py",
         "backends/sql/",
         "django_integration/databases/",
     ),
