@@ -36,6 +36,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 
 from tailrace.pipeline.checkpoint import Checkpoint
@@ -160,8 +161,68 @@ class BaseBackend(Reader, ABC):
     def setup(self) -> None:
         """Prepare the storage; called once in a process, before the first batch."""
 
+    def maintain(self) -> str:
+        """Do what the storage needs now and then; beat calls it every hour.
+
+        Returns:
+            What was done, for the log.
+        """
+        return "nothing to do"
+
     def close(self) -> None:
         """Let go of connections and files."""
+
+    def health_check(self) -> dict[str, str]:
+        """Return ``{"status": "pass" or "fail", "message", "version"}``; raises nothing else.
+
+        Raises:
+            NotSupportedByBackend: this backend cannot tell.
+        """
+        raise self._not_supported("health_check")
+
+    def store_reading(
+        self, reading_model: type, device: Any, timestamp: datetime, data: Mapping[str, Any]
+    ) -> None:
+        """Store one reading now, and return when it is stored.
+
+        ``tailrace.pipeline.store_reading`` is the one that does not wait.
+
+        Args:
+            reading_model: Which model the reading is of.
+            device: The device, or its primary key.
+            timestamp: When it was measured: an aware datetime.
+            data: The values, by the names of the model's fields.
+
+        Raises:
+            ValueError: it is no reading of this model; says why.
+            RejectedEvents: the storage refuses it.
+            TransientBackendError, BackendMisconfigured: see above.
+        """
+        raise self._not_supported("store_reading")
+
+    def delete_readings(
+        self,
+        reading_model: type,
+        device: Any = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> int:
+        """Delete readings, some thousand in a transaction.
+
+        Args:
+            reading_model: Of which model.
+            device: Of this device, or primary key; of all without.
+            start: First instant.
+            end: First instant that is kept again.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            ValueError: the window or the device is none.
+            TransientBackendError: those deleted before stay deleted; call it again.
+        """
+        raise self._not_supported("delete_readings")
 
     @abstractmethod
     def read_checkpoint(self, shard: int) -> Checkpoint | None:

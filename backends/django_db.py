@@ -23,9 +23,11 @@ from .django_errors import translated_errors
 from .orm_transaction import OrmTransaction, checkpoint_of, mark_of
 from .private_connection import close_private_connections, private_connection
 from .reading.orm import OrmReader
+from .readings import OrmReadings
+from .upkeep import fold_ledger, retire_producers
 
 
-class DjangoDBBackend(OrmReader, OrmDeadLetterLists):
+class DjangoDBBackend(OrmReader, OrmReadings, OrmDeadLetterLists):
     """Stores events on the database alias that ``OPTIONS["ALIAS"]`` names.
 
     Run ``manage.py migrate tailrace --database=<alias>`` once, and add
@@ -51,6 +53,16 @@ class DjangoDBBackend(OrmReader, OrmDeadLetterLists):
                 f"TAILRACE['BACKENDS'][{self.alias!r}] wants the database {alias!r}, which is "
                 f"not in DATABASES. There are: {', '.join(sorted(settings.DATABASES))}."
             )
+
+    def maintain(self) -> str:
+        """Keep the books small."""
+        with self._connected():
+            rows = self._objects("ShardCheckpoint").filter(backend=self.alias)
+            shards = list(rows.values_list("shard", flat=True))
+        books = (self._objects, self.transaction)
+        producers = sum(retire_producers(self.alias, shard, *books) for shard in shards)
+        entries = sum(fold_ledger(self.alias, shard, *books) for shard in shards)
+        return f"{producers} producers retired, {entries} ledger entries folded"
 
     def close(self) -> None:
         """Close this thread's connection; it opens again when it is needed."""
@@ -91,7 +103,9 @@ class DjangoDBBackend(OrmReader, OrmDeadLetterLists):
                 raise BackendMisconfigured(
                     f"database {using!r}: the checkpoint of shard {shard} is gone"
                 )
-            yield self.transaction_class(self.alias, using, row)
+            tx = self.transaction_class(self.alias, using, row)
+            yield tx
+            tx.finish()
 
     def ledger_totals(
         self, start: int | None = None, end: int | None = None

@@ -15,6 +15,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
 
 from tailrace.pipeline.checkpoint import Checkpoint
@@ -24,7 +25,11 @@ from tailrace.pipeline.event import Event
 from tailrace.pipeline.ledger import HighWater, Key
 
 from .base import BaseBackend, Transaction
+from .model_tables import rows_by_table, table_of
 from .reading.memory import MemoryReader
+from .reading.query import ReadingQuery
+from .readings import memory_readings, reading_event, selected_ids
+from .written_models import measurement_of, written_models
 
 
 class _Shard:
@@ -98,6 +103,36 @@ class MemoryBackend(MemoryReader, BaseBackend):
 
     def stored_events(self, measurement: str) -> list[Event]:
         return self.events(measurement)
+
+    def stored_readings(self, model: type) -> list[dict[str, Any]]:
+        return memory_readings(model, self.events(measurement_of(model)))
+
+    def store_reading(
+        self, reading_model: type, device: Any, timestamp: datetime, data: Mapping[str, Any]
+    ) -> None:
+        event = reading_event(reading_model, device, timestamp, data)
+        table_of(reading_model).row(event)  # for its errors
+        with self._lock:
+            self._events.append(event)
+
+    def delete_readings(
+        self,
+        reading_model: type,
+        device: Any = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> int:
+        asked = ReadingQuery.make(reading_model, device, start, end)
+        doomed = selected_ids(asked, self.events(measurement_of(reading_model)))
+        with self._lock:
+            kept = [event for event in self._events if event.id not in doomed]
+            deleted = len(self._events) - len(kept)
+            self._events = deque(kept, maxlen=self._max_events)
+        return deleted
+
+    def health_check(self) -> dict[str, str]:
+        message = f"{len(self._events)} events in the memory of this process"
+        return {"status": "pass", "message": message, "version": ""}
 
     def read_checkpoint(self, shard: int) -> Checkpoint | None:
         with self._lock:
@@ -177,6 +212,10 @@ class MemoryTransaction(Transaction):
         return {producer: marks[producer] for producer in producers if producer in marks}
 
     def write(self, events: Sequence[Event]) -> None:
+        written = written_models()
+        if not written.keys().isdisjoint({event.measurement for event in events}):
+            # Devices are in a database, which a process's memory has nothing to do with.
+            rows_by_table(events, written, using=None)
         self.events.extend(events)
 
     def park(self, letters: Sequence[DeadLetter]) -> None:

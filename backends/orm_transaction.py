@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -17,6 +18,15 @@ from tailrace.pipeline.ledger import HighWater, Key
 from .dead_letters import OrmDeadLetters, event_to_json
 from .django_errors import translated_rejections
 from .exception_groups import update_exception_groups
+from .model_keys import latest_by_device, update_last_seen
+from .model_tables import (
+    ModelTable,
+    Row,
+    holds_row,
+    insert_rows,
+    rows_by_table,
+)
+from .written_models import written_models
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -31,6 +41,7 @@ class OrmTransaction(OrmDeadLetters):
         self._using = using
         self._row: Any = row
         self._marks: dict[bytes, Any] = {}
+        self._seen: dict[ModelTable, dict[Any, datetime]] = {}
         self.checkpoint = checkpoint_of(row)
 
     def high_waters(self, producers: Collection[bytes]) -> dict[bytes, HighWater]:
@@ -43,17 +54,43 @@ class OrmTransaction(OrmDeadLetters):
         return {producer: mark_of(row) for producer, row in self._marks.items()}
 
     def write(self, events: Sequence[Event]) -> None:
+        plain, rows = self._sorted(events)
         # A savepoint: after a refusal, the transaction must be able to go on.
         with translated_rejections(), transaction.atomic(using=self._using):
-            for start in range(0, len(events), self.rows_a_statement):
-                self.insert(events[start : start + self.rows_a_statement])
+            for start in range(0, len(plain), self.rows_a_statement):
+                self.insert(plain[start : start + self.rows_a_statement])
                 fault("mid_write")
-            update_exception_groups(self._using, events)
+            update_exception_groups(self._using, plain)
+            for table, listed in rows.items():
+                self.insert_rows(table, listed)
+                fault("mid_write")
+        for table, listed in rows.items():
+            for device, seen in latest_by_device(table, listed).items():
+                known = self._seen.setdefault(table, {})
+                known[device] = max(seen, known.get(device, seen))
 
     def insert(self, events: Sequence[Event]) -> None:
         """Insert rows; backends that know a faster way override this."""
         objects = self._objects("Event")
         objects.bulk_create([_event_row(objects.model, event) for event in events])
+
+    def insert_rows(self, table: ModelTable, rows: Sequence[Row]) -> None:
+        """Insert rows of a host's model; backends that know a faster way override this."""
+        insert_rows(table, rows, self._using)
+
+    def holds(self, event: Event) -> bool:
+        model = written_models().get(event.measurement)
+        return super().holds(event) if model is None else holds_row(model, event, self._using)
+
+    def finish(self) -> None:
+        """Do what is best done at the very end, just before the commit.
+
+        Devices are locked when they are updated, and other drainers want the same ones.
+        """
+        seen, self._seen = self._seen, {}
+        for table, latest in seen.items():
+            assert table.device_place is not None, "only readings have devices"
+            update_last_seen(table.fields[table.device_place], latest)
 
     def park(self, letters: Sequence[DeadLetter]) -> None:
         objects = self._objects("DeadLetter")
@@ -98,6 +135,13 @@ class OrmTransaction(OrmDeadLetters):
         if changed:
             objects.bulk_update(changed, ["sequence", "sent", "unsent", "is_last", "updated_at"])
         self.checkpoint = checkpoint
+
+    def _sorted(self, events: Sequence[Event]) -> tuple[Sequence[Event], dict[ModelTable, Any]]:
+        """Sort out what goes into tables of the host's models."""
+        written = written_models()
+        if written.keys().isdisjoint({event.measurement for event in events}):
+            return events, {}
+        return rows_by_table(events, written, self._using)
 
     def _objects(self, model: str) -> Any:
         return apps.get_model("tailrace", model).objects.using(self._using)

@@ -16,7 +16,10 @@ from tailrace.pipeline.errors import BackendMisconfigured, RejectedEvents
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.ledger import HighWater, Key
 
+from .model_copy import model_copy
+from .model_tables import ModelTable, Row, check_constraints, mismatch_told
 from .orm_transaction import OrmTransaction, event_to_json
+from .postgres_copy import copy_events
 from .statements import statement
 
 Insert = Callable[[psycopg.Connection[Any], Sequence[Event]], None]
@@ -61,6 +64,16 @@ class PostgresTransaction(OrmTransaction):
     def insert(self, events: Sequence[Event]) -> None:
         with refusals(), self._errors():
             self._insert(self._psycopg, events)
+
+    def insert_rows(self, table: ModelTable, rows: Sequence[Row]) -> None:
+        copy = model_copy(table, self._using) if self._insert is copy_events else None
+        if copy is None:
+            with refusals():
+                super().insert_rows(table, rows)
+            return
+        with mismatch_told(table, self._using), refusals(), self._errors():
+            copy.write(self._psycopg, rows)
+            check_constraints(table, self._using)
 
     def park(self, letters: Sequence[DeadLetter]) -> None:
         columns = {
@@ -107,6 +120,7 @@ class PostgresTransaction(OrmTransaction):
 
     def finish(self) -> None:
         """Send what :meth:`park`, :meth:`book` and :meth:`advance` were given."""
+        super().finish()
         pending, self._pending = self._pending, []
         with self._errors(), pipelined(self._psycopg), psycopg.Cursor(self._psycopg) as cursor:
             for name, parameters in pending:

@@ -17,6 +17,7 @@ from tailrace.pipeline.schedule import broker_visibility_seconds
 from tailrace.pipeline.stream import Stream, safe_url
 
 from . import conf
+from .reading_routes import check_readings
 
 MIDDLEWARE = "tailrace.django_integration.middleware.TelemetryMiddleware"
 
@@ -32,7 +33,7 @@ def register() -> None:
     """Register the checks."""
     for check in (check_settings, check_backends, check_middleware, check_redis):
         checks.register(check, "tailrace")
-    for check in (check_recorders, check_broker, check_sqlite):
+    for check in (check_recorders, check_broker, check_sqlite, check_readings):
         checks.register(check, "tailrace")
     from .databases.checks import check_databases
 

@@ -17,6 +17,11 @@ from typing import ClassVar
 
 from django.db import models
 
+from tailrace.backends.written_models import register_model
+from tailrace.pipeline import record_model, store_reading
+
+__all__ = ["ReadingModel", "record_model", "register_model", "store_reading"]
+
 
 class ReadingModel(models.Model):
     """One reading of a device, with typed fields that the subclass adds.

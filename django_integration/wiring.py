@@ -7,11 +7,13 @@ from functools import partial
 from typing import Any
 
 from tailrace.backends.registry import backends
-from tailrace.pipeline import runtime, schedule
+from tailrace.backends.written_models import target_of
+from tailrace.pipeline import reading, runtime, schedule
 from tailrace.pipeline.chores import Chore
 from tailrace.pipeline.recording import configure
 
 from . import conf
+from .reading_routes import routed
 from .recorders import install_recorders, uninstall_recorders
 from .routers.pins import forget_writes
 
@@ -31,6 +33,7 @@ def wire() -> None:
         logger.error("%s %s (its default counts until then)", problem.message, problem.hint)
     backends.configure(conf.get_config)
     runtime.install(_make_runtime)
+    reading.install(target_of)
     configure(config)
     schedule.before_each_task(forget_writes)
     uninstall_recorders()
@@ -39,7 +42,8 @@ def wire() -> None:
 
 
 def _make_runtime() -> runtime.Runtime:
-    config = conf.get_config()
+    # Made when first needed: until then, other apps may still register their models.
+    config = routed(conf.get_config())
     chores = [Chore("backends", _BACKENDS_SECONDS, _maintain_backends)]
     for part, seconds in config.maintenance.items():
         chores.append(Chore(part, seconds, partial(_maintain_databases, part)))

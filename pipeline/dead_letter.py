@@ -63,6 +63,10 @@ def write_or_reject(
     except RejectedEvents as error:
         if len(events) == 1:
             return [(events[0], str(error))]
+        if error.reasons:
+            known = [(events[at], reason) for at, reason in error.reasons.items()]
+            rest = [event for at, event in enumerate(events) if at not in error.reasons]
+            return known + write_or_reject(write, rest)
         # Few events are tried one by one: where many are bad, that is half the attempts.
         step = 1 if len(events) <= _ONE_BY_ONE_EVENTS else len(events) // 2 + len(events) % 2
         parts = [events[i : i + step] for i in range(0, len(events), step)]

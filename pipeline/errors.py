@@ -20,6 +20,8 @@ All of them can be pickled, because Celery carries them between processes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class TailraceError(Exception):
     """Do not raise directly."""
@@ -65,6 +67,22 @@ class TransientBackendError(BackendError):
 
 class RejectedEvents(BackendError):
     """The storage refuses these events and would refuse them again."""
+
+    def __init__(
+        self, message: str | None = None, reasons: Mapping[int, str] | None = None
+    ) -> None:
+        """Say which events are bad, if that is known.
+
+        Args:
+            message: What the storage says.
+            reasons: Why, by position among the events that were to be written. Those that are
+                not in it may be good, so that they are tried again without the others.
+        """
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
+
+    def __reduce__(self) -> tuple[type, tuple[str, dict[int, str]]]:
+        return type(self), (str(self), self.reasons)
 
 
 class BackendMisconfigured(BackendError):

@@ -15,6 +15,8 @@ INVALID_MEASUREMENT = "__invalid__"
 """Counts, and dead letters, of events whose own measurement cannot be used."""
 KEY_MAX_CHARS = 100
 TRACE_ID_MAX_CHARS = 64
+DEVICE_TAG = "device_id"
+"""The tag of a reading that says which device it is of: as many values as there are devices."""
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 _FLOAT_MAX = 1.7976931348623157e308
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from .config import Config
 from .event import (
+    DEVICE_TAG,
     INT_MAX,
     INT_MIN,
     INVALID_MEASUREMENT,
@@ -57,8 +58,11 @@ def _are_good_tags(known: dict[str, set[str]], tags: dict[str, Any]) -> bool:
     return True
 
 
-class _Rejection(ValueError):
-    """The reason is for the person who reads the dead letter."""
+class Rejection(ValueError):
+    """The event becomes a dead letter; the text is for the person who reads it.
+
+    What makes tags and fields on the flusher's thread may raise it too.
+    """
 
 
 class _Schema:
@@ -100,6 +104,8 @@ class Normalizer:
             if type(tags) is not dict and callable(tags):
                 try:
                     tags, fields = tags(fields)
+                except Rejection as rejection:
+                    tags = rejection  # fields are what they could not be made of
                 except Exception as error:  # noqa: BLE001 - a recorder's bug costs its event only
                     self._on_recorder_error(measurement, error)
                     continue
@@ -158,7 +164,7 @@ class Normalizer:
             trace = self._trace(name, trace_id)
             labels = self._tags(name, tags)
             return name, time_ns, labels, self._fields(name, fields), trace
-        except _Rejection as rejection:
+        except Rejection as rejection:
             reason = str(rejection)
         except Exception as error:  # noqa: BLE001 - a lazy string, or a subclass with ideas
             reason = self._clean(name, f"reading it raised {show_error(error)}", 2000)
@@ -166,15 +172,15 @@ class Normalizer:
 
     def _measurement(self, name: Any) -> str:
         if not _is_a(name, str) or not name:
-            raise _Rejection(f"the measurement is {show(name)}; it must be a non-empty string")
+            raise Rejection(f"the measurement is {show(name)}; it must be a non-empty string")
         if len(name) > MEASUREMENT_MAX_CHARS:
-            raise _Rejection(
+            raise Rejection(
                 f"the measurement {show(name)} is longer than {MEASUREMENT_MAX_CHARS} characters"
             )
         clean = self._clean(INVALID_MEASUREMENT, name, MEASUREMENT_MAX_CHARS)
         if clean not in self._schemas:
             if len(self._schemas) >= MEASUREMENTS_MAX:
-                raise _Rejection(
+                raise Rejection(
                     f"more than {MEASUREMENTS_MAX} measurements in one process, {show(name)} "
                     "among them: put what varies into a tag or field"
                 )
@@ -186,10 +192,10 @@ class Normalizer:
             try:
                 return ns_from_datetime(when)
             except ValueError as error:
-                raise _Rejection(str(error)) from error
+                raise Rejection(str(error)) from error
         if _is_a(when, int) and not _is_a(when, bool) and INT_MIN <= when <= INT_MAX:
             return int(when)
-        raise _Rejection(
+        raise Rejection(
             f"the time is {show(when)}; pass an aware datetime or integer nanoseconds since 1970"
         )
 
@@ -200,7 +206,7 @@ class Normalizer:
         if _is_a(trace_id, int) and INT_MIN <= trace_id <= INT_MAX:
             trace_id = str(trace_id)
         if not _is_a(trace_id, str):
-            raise _Rejection(f"the trace id is {show(trace_id)}; it must be a string")
+            raise Rejection(f"the trace id is {show(trace_id)}; it must be a string")
         return self._clean(name, trace_id, TRACE_ID_MAX_CHARS)
 
     def _tags(self, name: str, tags: Any) -> dict[str, str]:
@@ -219,6 +225,8 @@ class Normalizer:
                 if len(known) < self._max_names:
                     known[key] = {text}
             elif text not in values and len(values) >= self._config.tag_max_values:
+                if key == DEVICE_TAG:
+                    continue  # true of a fleet; only slower, as no more of them are learned
                 self._warn_overflow(name, key)
                 labels[key] = OVERFLOW_TAG
             else:
@@ -237,15 +245,17 @@ class Normalizer:
     def _items(self, what: str, mapping: Any) -> list[tuple[str, Any]]:
         if mapping is None:
             return []
+        if type(mapping) is Rejection:
+            raise mapping
         if not _is_a(mapping, Mapping):
-            raise _Rejection(f"{what}s are {show(mapping)}; pass a dict")
+            raise Rejection(f"{what}s are {show(mapping)}; pass a dict")
         max_fields = self._config.max_fields
         items: list[tuple[str, Any]] = []
         for key, value in islice(mapping.items(), max_fields + 1):
             if len(items) == max_fields:
-                raise _Rejection(f"{len(mapping)} {what}s; TAILRACE['MAX_FIELDS'] is {max_fields}")
+                raise Rejection(f"{len(mapping)} {what}s; TAILRACE['MAX_FIELDS'] is {max_fields}")
             if not _is_a(key, str) or not 0 < len(key) <= KEY_MAX_CHARS:
-                raise _Rejection(
+                raise Rejection(
                     f"the {what} name {show(key)} is not a string of 1 to {KEY_MAX_CHARS} "
                     "characters"
                 )
@@ -258,15 +268,15 @@ class Normalizer:
             return value
         if _is_a(value, int):
             if not INT_MIN <= value <= INT_MAX:
-                raise _Rejection(f"field {key!r} is {show(value)}, beyond 64 bits")
+                raise Rejection(f"field {key!r} is {show(value)}, beyond 64 bits")
             return int(value)
         if _is_a(value, float):
             if value - value != 0.0:
-                raise _Rejection(f"field {key!r} is {value}; leave it out where there is no value")
+                raise Rejection(f"field {key!r} is {value}; leave it out where there is no value")
             return float(value)
         if _is_a(value, str):
             return self._clean(name, value, self._string_max)
-        raise _Rejection(
+        raise Rejection(
             f"field {key!r} is a {type(value).__name__}; fields are numbers, booleans or strings"
         )
 
@@ -344,7 +354,7 @@ def _plain_text(value: Any) -> str:
         return value
     if _is_a(value, float) or (_is_a(value, int) and INT_MIN <= value <= INT_MAX):
         return str(value)
-    raise _Rejection(f"a tag is {show(value)}; tags are strings")
+    raise Rejection(f"a tag is {show(value)}; tags are strings")
 
 
 def rejected(event: tuple[Any, ...], reason: str) -> tuple[Any, ...]:
