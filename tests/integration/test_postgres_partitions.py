@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from django.apps import apps
+from django.core.management import CommandError, call_command
+from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from postgres_alias import connect, postgres_alias, rows
@@ -271,6 +274,29 @@ def test_a_table_with_rows_waits_for_the_command(
     dropped = backend.drop_partitions(NOW.replace(hour=0, minute=0) + DAY)
     assert [item.name for item in dropped] == [past]
     assert len(rows(alias, WHERE)) == 2
+
+
+def test_the_command_partitions_what_the_settings_name(alias: str) -> None:
+    entry = {
+        "BACKEND": "tailrace.backends.postgres.PostgresBackend",
+        "OPTIONS": {"ALIAS": alias, "PARTITION": "month"},
+    }
+    store(make(alias, None), NOW)
+    with override_settings(TAILRACE={"ENABLED": False, "BACKENDS": {"default": entry}}):
+        said = [StringIO(), StringIO()]
+        for output in said:
+            call_command("tailrace_partition", stdout=output)
+    assert [output.getvalue() for output in said] == [
+        "The table is partitioned.\n",
+        "Nothing to do.\n",
+    ]
+    assert "tailrace_event_past" in names(alias)
+    assert len(rows(alias, WHERE)) == 1
+    with (
+        override_settings(TAILRACE={"ENABLED": False}),
+        pytest.raises(CommandError, match="DatabaseBackend has no partitions"),
+    ):
+        call_command("tailrace_partition")
 
 
 # --- retention
