@@ -78,6 +78,7 @@ class OrmReader(Reader):
         using = self.reading_alias(source.model) if is_model else str(self.get_db_alias())
         with translated_errors(using), private_connection(using) as connection:
             dialect = dialect_of(connection)
+            dialect.prepare()
             yield ReadingTable(dialect, source) if is_model else EventTable(dialect, source)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -123,6 +124,14 @@ class AggregateContract(ReaderTools):
         for function, right in (("min", 1.0), ("max", 2.0), ("sum", 3.0)):
             found = backend.aggregate("m", "v", function)["result"]
             assert (found, type(found)) == (right, float)
+
+    def test_floats_that_json_writes_with_an_exponent(self) -> None:
+        for value in (1e-9, -2.5e-7, 5e-324, 1e22, -1.7976931348623157e308):
+            backend = self.of_values(value)
+            for function in ("min", "max", "sum", "avg", "p50"):
+                found = backend.aggregate("m", "v", function)["result"]
+                assert type(found) is float, (value, function)
+                assert math.isclose(found, value, rel_tol=1e-14), (value, function, found)
 
     def test_a_sum_beyond_what_a_double_holds_on_the_way(self) -> None:
         backend = self.of_values(1.5e300, -1.5e300, 2.5)

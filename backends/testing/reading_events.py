@@ -141,6 +141,15 @@ class EventsContract(ReaderTools):
         assert backend.query("m", tags={"route": "a", "other": "x"}) == []
         assert len(backend.query("m", tags={})) == len(routes)
 
+    def test_names_that_differ_in_case_are_two_tags(self) -> None:
+        backend = self.stored(make("m", NOON, {"route": "a"}, {"v": 1, "V": "text"}))
+        both = {"route": "a", "Route": "a"}
+        assert backend.query("m", tags=both) == []
+        assert backend.aggregate("m", "v", "count", tags=both) == {"result": 0}
+        assert backend.query("m", tags={"route": "a", "Route": None})[0]["fields"]["v"] == 1
+        (row,) = backend.aggregate("m", "v", "sum", group_by=["route", "Route", "route "])
+        assert row == {"result": 1, "route": "a", "Route": None, "route ": None}
+
     def test_numbers_are_tags_as_record_stores_them(self) -> None:
         backend = self.stored(make("m", NOON, {"status": "200", "ok": "True"}, {}))
         assert len(backend.query("m", tags={"status": 200, "ok": True})) == 1

@@ -59,6 +59,9 @@ class Dialect(ABC):
         """Take the Django connection that the SQL is for."""
         self.connection = connection
 
+    def prepare(self) -> None:  # noqa: B027 - a hook: most have nothing to prepare
+        """Make the session ready for statements; called before each use of it."""
+
     def name(self, *parts: str) -> str:
         """Return a name, with its table's before it if given, quoted."""
         quoted = (self.connection.ops.quote_name(part) for part in parts)

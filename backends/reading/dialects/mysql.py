@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from .base import WHOLE_FLOAT_MAX, WHOLE_FLOAT_MIN, Dialect, Number, Sql
@@ -19,6 +20,16 @@ _FITS = (
 
 class MySQLDialect(Dialect):
     """Collations ignore case and trailing spaces: exact comparisons are of bytes."""
+
+    def prepare(self) -> None:
+        # The optimizer compares the texts in a statement by their collation, too: it takes
+        # a condition on '$."a"' and another one on '$."A"' for the same, and drops one.
+        self.connection.ensure_connection()
+        session = self.connection.connection
+        if not getattr(session, "tailrace_compares_exactly", False):
+            with self.connection.cursor() as cursor:
+                cursor.execute("SET collation_connection = 'utf8mb4_bin'")
+            session.tailrace_compares_exactly = True
 
     def text(self, expression: str) -> str:
         return f"CAST({expression} AS BINARY)"
@@ -80,3 +91,11 @@ class MariaDBDialect(MySQLDialect):
         )
         values = f"JSON_EXTRACT({column}, '$.*')"
         return Sql(f"JSON_EXTRACT({values}, CONCAT('$[', ({place}), ']'))", (name,))
+
+    def field(self, column: str, name: str) -> Number:
+        found = super().field(column, name)
+        kind, value = found.kind, found.value
+        # JSON_TYPE('1e-09') is 'INTEGER'.
+        real = f"WHEN {kind.text} = 'INTEGER' AND {value.text} REGEXP '[eE]' THEN 'DOUBLE'"
+        params = kind.params + value.params + kind.params
+        return replace(found, kind=Sql(f"CASE {real} ELSE {kind.text} END", params))
