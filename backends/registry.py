@@ -57,19 +57,17 @@ class BackendRegistry:
                 f"there is no Tailrace backend {alias!r}; TAILRACE['BACKENDS'] has: "
                 f"{', '.join(self.aliases)}"
             )
+        where = f"TAILRACE['BACKENDS'][{alias!r}]['BACKEND'] is {entry.backend!r}"
         try:
-            backend = import_string(entry.backend)(alias, entry.options)
+            made = import_string(entry.backend)
         except ImportError as error:
-            raise ImproperlyConfigured(
-                f"TAILRACE['BACKENDS'][{alias!r}]['BACKEND'] is {entry.backend!r}: {error}"
-            ) from error
+            raise ImproperlyConfigured(f"{where}: {error}") from error
+        if not (isinstance(made, type) and issubclass(made, BaseBackend)):
+            raise ImproperlyConfigured(f"{where}, which is no tailrace.backends.base.BaseBackend")
+        try:
+            backend: BaseBackend = made(alias, entry.options)
         except ConfigurationError as error:
             raise ImproperlyConfigured(str(error)) from error
-        if not isinstance(backend, BaseBackend):
-            raise ImproperlyConfigured(
-                f"TAILRACE['BACKENDS'][{alias!r}]['BACKEND'] is {entry.backend!r}, which is no "
-                "tailrace.backends.base.BaseBackend"
-            )
         return backend
 
 
