@@ -92,6 +92,7 @@ def to_hypertable(
     chunk: Interval,
     *,
     if_not_exists: bool = True,
+    default_indexes: bool = True,
 ) -> bool:
     """Make a table a hypertable; its rows move into chunks.
 
@@ -104,6 +105,7 @@ def to_hypertable(
         column: Its column of time, a date or timestamp.
         chunk: How much time a chunk holds.
         if_not_exists: Whether one that is a hypertable already is left as it is.
+        default_indexes: Whether TimescaleDB may add an index by time.
 
     Returns:
         Whether it was done.
@@ -132,8 +134,8 @@ def to_hypertable(
         create = statement("timescale_create").format(
             create=capabilities.function("create_hypertable")
         )
-        parameters = {"relation": relation.oid, "column": column, **as_parameters(chunk)}
-        cursor.execute(create, parameters)
+        parameters = {"relation": relation.oid, "column": column, "indexes": default_indexes}
+        cursor.execute(create, {**parameters, **as_parameters(chunk)})
         if key is not None:
             known = {index.name for index in before}
             added = [i.name for i in indexes(cursor, relation) if i.name not in known]

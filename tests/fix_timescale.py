@@ -33,12 +33,22 @@ def timescale_server() -> Iterator[TimescaleServer]:
         server.remove()
 
 
+@pytest.fixture(scope="module")
+def timescale_database_of_module(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
+    """As ``timescale_database``, for all the tests of a module together."""
+    yield from _databases(request)
+
+
 @pytest.fixture
 def timescale_database(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
     """Return an empty database with the extension: call it with a readable name, get a URL.
 
     A test has one at a time: without a full server there is but one, which is emptied.
     """
+    yield from _databases(request)
+
+
+def _databases(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
     external = os.environ.get(DSN_VARIABLE)
     if external is None:
         server: TimescaleServer = request.getfixturevalue("timescale_server")

@@ -3,5 +3,6 @@ SELECT {create}(
     %(relation)s::regclass,
     %(column)s::name,
     chunk_time_interval => make_interval(months => %(months)s, days => %(days)s, secs => %(seconds)s),
+    create_default_indexes => %(indexes)s,
     migrate_data => true
 )

@@ -1,0 +1,4 @@
+SELECT {add}(
+    %(oid)s::regclass,
+    make_interval(months => %(months)s, days => %(days)s, secs => %(seconds)s)
+)
