@@ -44,6 +44,7 @@ class MemoryReader(Reader):
     def query(self, measurement_or_model: Any, **options: Any) -> list[dict[str, Any]]:
         asked = EventQuery.make(measurement_or_model, **options)
         source = asked.source
+        rows: list[tuple[dict[str, Any], Mapping[str, Any]]]
         if isinstance(source, ReadingSchema):
             rows = [
                 (reading_as_event(source, each, asked.fields), each)
@@ -132,8 +133,8 @@ def _computed(
             starts[bucket] = start
         values[bucket, tuple(tags.get(name) for name in names)].append(value)
     for (bucket, group), listed in values.items():
-        start = None if bucket is None else starts[bucket]
-        yield Found(start, group, _function(asked)(listed))
+        stamp = None if bucket is None else starts[bucket]
+        yield Found(stamp, group, _function(asked)(listed))
 
 
 def _columns(asked: AggregateQuery) -> list[str]:

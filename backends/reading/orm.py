@@ -73,13 +73,20 @@ class OrmReader(Reader):
             return _aggregate(asked, table)
 
     @contextmanager
-    def _table(self, source: str | ReadingSchema) -> Iterator[Table]:
-        is_model = isinstance(source, ReadingSchema)
-        using = self.reading_alias(source.model) if is_model else str(self.get_db_alias())
+    def _table(self, source: str | ReadingSchema) -> Iterator[Any]:
+        if isinstance(source, ReadingSchema):
+            with self._dialect(self.reading_alias(source.model)) as dialect:
+                yield ReadingTable(dialect, source)
+        else:
+            with self._dialect(str(self.get_db_alias())) as dialect:
+                yield EventTable(dialect, source)
+
+    @contextmanager
+    def _dialect(self, using: str) -> Iterator[Dialect]:
         with translated_errors(using), private_connection(using) as connection:
             dialect = dialect_of(connection)
             dialect.prepare()
-            yield ReadingTable(dialect, source) if is_model else EventTable(dialect, source)
+            yield dialect
 
 
 def _events(asked: EventQuery, table: EventTable) -> list[dict[str, Any]]:
@@ -117,7 +124,7 @@ def _readings_as_events(asked: EventQuery, table: ReadingTable) -> list[dict[str
 
 
 def _readings(asked: ReadingQuery, table: ReadingTable) -> list[dict[str, Any]]:
-    device = None if asked.schema.device is None else asked.schema.device.attname
+    device: Any = None if asked.schema.device is None else asked.schema.device.attname
     rows = table.rows(asked.window)
     if asked.device_id is not None:
         rows = rows.filter(**{device: asked.device_id})

@@ -111,7 +111,9 @@ def _row(query: AggregateQuery, found: Found) -> dict[str, Any]:
 
 
 def _filled(query: AggregateQuery, found: list[Found], starts: list[datetime]) -> list[Found]:
-    groups = list(dict.fromkeys(each.group for each in found)) if query.group_by else [()]
+    groups: list[tuple[Any, ...]] = [()]
+    if query.group_by:
+        groups = list(dict.fromkeys(each.group for each in found))
     groups.sort(key=lambda group: tuple((each is not None, each) for each in group))
     # Keys in UTC: datetimes of one zone compare by wall clock.
     known = {(each.bucket.astimezone(UTC), each.group): each for each in found if each.bucket}

@@ -50,7 +50,7 @@ class AggregateContract(ReaderTools):
         self, backend: Any, measurement: str, made: list[Event], question: Question
     ) -> None:
         """Check one answer against the oracle's."""
-        plain = [each.fields.get("v") for each in made]
+        plain: list[Any] = [each.fields.get("v") for each in made]
         magnitude = sum(abs(each) for each in plain if type(each) in (int, float))
         found = question.ask(backend, measurement)
         assert_same(found, expected(made, question), float(magnitude), (question, made))

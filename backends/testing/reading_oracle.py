@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import UTC, datetime, timedelta, tzinfo
 from fractions import Fraction
 from functools import lru_cache
@@ -28,7 +29,7 @@ class Question:
     end: datetime | None = None
     interval: str | None = None
     group_by: tuple[str, ...] = ()
-    tags: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, Any] = dataclass_field(default_factory=dict)
     zone: tzinfo = UTC
     fill: Any = None
 

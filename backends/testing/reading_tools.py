@@ -28,8 +28,8 @@ class ReaderTools(Tools):
     reading_examples = 60
     """How many sets of events and questions Hypothesis makes."""
 
-    def stored(self, *events: Event) -> BaseBackend:
-        """Return a backend that has just these events."""
+    def stored(self, *events: Event) -> Any:
+        """Return a backend that has just these events; untyped, to be asked anything."""
         backend = self.open_shard()
         self.add(backend, events)
         return backend
@@ -38,7 +38,7 @@ class ReaderTools(Tools):
         """Store events."""
         self.commit(backend, f"{next(_positions)}-1", events=events)
 
-    def of_values(self, *values: Any, measurement: str = "m") -> BaseBackend:
+    def of_values(self, *values: Any, measurement: str = "m") -> Any:
         """Return a backend with an event for each value of a field ``v``."""
         return self.stored(*(make(measurement, NOON, {}, {"v": value}) for value in values))
 
