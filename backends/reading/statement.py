@@ -46,7 +46,7 @@ def aggregate_statement(query: AggregateQuery, table: Table, segments: Sequence[
         level = _fenced(_wrapped("*", level, "w IS NOT NULL OR o IS NOT NULL"), dialect)
     places = [f"k{number}" for number in range(len(query.group_by))]
     if query.interval is not None:
-        level = _wrapped_in_order("*, ", _offset(segments), " AS z", level)
+        level = _wrapped_in_order("*, ", offset_at(segments), " AS z", level)
         level = _fenced(level, dialect)
         shown = bucket_number(query.interval, "e + z", dialect)
         level = _fenced(_wrapped(f"*, {shown} AS b", level), dialect)
@@ -109,7 +109,7 @@ def _innermost(query: AggregateQuery, table: Table, dialect: Dialect) -> Sql:
     return _fenced(level, dialect)
 
 
-def _offset(segments: Sequence[Segment]) -> Sql:
+def offset_at(segments: Sequence[Segment]) -> Sql:
     """Return the zone's offset in seconds at the time ``e``."""
     first, *changes = segments
     if not changes:

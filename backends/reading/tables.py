@@ -9,10 +9,11 @@ from typing import Any
 from django.apps import apps
 from django.db import models
 
+from .arguments import Filters
 from .columns import ReadingSchema, in_utc, kind_of
 from .dialects import Dialect, Sql
 from .dialects.base import Number
-from .query import Filters, Window
+from .query import Window
 
 
 class Table(ABC):
