@@ -1,7 +1,8 @@
 """Rows of a host's models as PostgreSQL takes them fastest: binary COPY.
 
 Binary COPY converts nothing, so that each column's packer must fit its type exactly. A model
-with a column whose type is not listed here is written by ``bulk_create``.
+with a column whose type is not listed here, or is another one in the database than in the
+model, is written by ``bulk_create``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -21,8 +22,6 @@ from django.utils import timezone
 from psycopg import sql
 from psycopg.types import datetime as pg_datetime
 from psycopg.types import numeric as pg_numeric
-
-from tailrace.pipeline.errors import BackendMisconfigured
 
 from .model_tables import ModelTable, Row
 
@@ -80,55 +79,69 @@ def _dumped(dumper: Any) -> Pack:
     return pack
 
 
-_PACKERS: dict[str, Pack] = {
-    "smallint": functools.partial(_pack_short, 2),
-    "integer": functools.partial(_pack_integer, 4),
-    "bigint": functools.partial(_pack_bigint, 8),
-    "double precision": functools.partial(_pack_double, 8),
-    "boolean": functools.partial(_pack_boolean, 1),
-    "timestamp with time zone": _moment,
-    "varchar": _text,
-    "text": _text,
-    "uuid": _uuid,
-    "jsonb": _jsonb,
-    "bytea": _bytes,
-    "numeric": _dumped(pg_numeric.DecimalBinaryDumper),
-    "date": _dumped(pg_datetime.DateBinaryDumper),
-    "time": _dumped(pg_datetime.TimeBinaryDumper),
-    "interval": _dumped(pg_datetime.TimedeltaBinaryDumper),
+class Packer(NamedTuple):
+    """How a column of a type is packed."""
+
+    type: str
+    """What PostgreSQL calls the type in ``pg_type``."""
+    pack: Pack
+
+
+_PACKERS = {
+    "smallint": Packer("int2", functools.partial(_pack_short, 2)),
+    "integer": Packer("int4", functools.partial(_pack_integer, 4)),
+    "bigint": Packer("int8", functools.partial(_pack_bigint, 8)),
+    "double precision": Packer("float8", functools.partial(_pack_double, 8)),
+    "boolean": Packer("bool", functools.partial(_pack_boolean, 1)),
+    "timestamp with time zone": Packer("timestamptz", _moment),
+    "varchar": Packer("varchar", _text),
+    "text": Packer("text", _text),
+    "uuid": Packer("uuid", _uuid),
+    "jsonb": Packer("jsonb", _jsonb),
+    "bytea": Packer("bytea", _bytes),
+    "numeric": Packer("numeric", _dumped(pg_numeric.DecimalBinaryDumper)),
+    "date": Packer("date", _dumped(pg_datetime.DateBinaryDumper)),
+    "time": Packer("time", _dumped(pg_datetime.TimeBinaryDumper)),
+    "interval": Packer("interval", _dumped(pg_datetime.TimedeltaBinaryDumper)),
 }
+"""By what Django calls the type."""
 
 
 class ModelCopy:
     """Writes rows of one model."""
 
-    def __init__(self, table: ModelTable, packers: Sequence[Pack]) -> None:
-        meta = table.model._meta
-        self._packers = list(packers)
-        self._head = struct.pack(">h", len(self._packers))
-        self._statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            sql.Identifier(meta.db_table),
-            sql.SQL(", ").join(sql.Identifier(field.column) for field in table.fields),
-        )
-        self._label = table.label
+    def __init__(self, table: ModelTable, packers: Sequence[Packer]) -> None:
+        """Prepare; nothing is asked of the database yet."""
+        self._packs = [packer.pack for packer in packers]
+        self._types = [psycopg.adapters.types[packer.type].oid for packer in packers]
+        self._head = struct.pack(">h", len(self._packs))
+        name = sql.Identifier(table.model._meta.db_table)
+        columns = sql.SQL(", ").join(sql.Identifier(field.column) for field in table.fields)
+        self._copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(name, columns)
+        self._look = sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, name)
+
+    def fits(self, connection: psycopg.Connection[Any]) -> bool:
+        """Return whether the columns have the types that the model says, until the commit.
+
+        Binary COPY takes the bytes of a double for a bigint without a word. Looking takes a
+        lock that keeps the columns as they are.
+
+        Raises:
+            psycopg.Error: a column is not there.
+        """
+        with psycopg.Cursor(connection) as cursor:
+            cursor.execute(self._look)
+            return [column.type_code for column in cursor.description or ()] == self._types
 
     def write(self, connection: psycopg.Connection[Any], rows: Sequence[Row]) -> None:
         """Write rows by one COPY, inside the transaction that is open.
 
         Raises:
             psycopg.Error: the server refused; the transaction has failed.
-            BackendMisconfigured: a column has another type than the model says.
         """
-        try:
-            with psycopg.Cursor(connection) as cursor, cursor.copy(self._statement) as copy:
-                for piece in self._packed(rows):
-                    copy.write(piece)
-        except psycopg.errors.InvalidBinaryRepresentation as error:
-            # Of a text, this means a bad encoding, and ours is never bad.
-            raise BackendMisconfigured(
-                f"a column of {self._label} has another type in the database than in the model: "
-                f"{str(error).strip()}. Run: manage.py migrate"
-            ) from error
+        with psycopg.Cursor(connection) as cursor, cursor.copy(self._copy) as copy:
+            for piece in self._packed(rows):
+                copy.write(piece)
 
     def _packed(self, rows: Sequence[Row]) -> Iterator[bytes]:
         yield _SIGNATURE
@@ -138,7 +151,7 @@ class ModelCopy:
                 pieces.append(self._head)
                 pieces += [
                     _NULL if value is None else pack(value)
-                    for pack, value in zip(self._packers, row, strict=True)
+                    for pack, value in zip(self._packs, row, strict=True)
                 ]
             yield b"".join(pieces)
         yield _TRAILER
@@ -152,7 +165,7 @@ def model_copy(table: ModelTable, using: str) -> ModelCopy | None:
     return ModelCopy(table, known) if len(known) == len(packers) else None
 
 
-def _packer(field: Any, using: str) -> Pack | None:
+def _packer(field: Any, using: str) -> Packer | None:
     """Return a field's packer, if its type is known and nothing is computed on its way."""
     if getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED:
         return None

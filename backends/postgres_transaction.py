@@ -67,11 +67,10 @@ class PostgresTransaction(OrmTransaction):
 
     def insert_rows(self, table: ModelTable, rows: Sequence[Row]) -> None:
         copy = model_copy(table, self._using) if self._insert is copy_events else None
-        if copy is None:
-            with refusals():
-                super().insert_rows(table, rows)
-            return
         with mismatch_told(table, self._using), refusals(), self._errors():
+            if copy is None or not copy.fits(self._psycopg):
+                super().insert_rows(table, rows)
+                return
             copy.write(self._psycopg, rows)
             check_constraints(table, self._using)
 

@@ -16,7 +16,8 @@ TAILRACE = {
 }
 if os.environ.get("READINGS_ALIAS"):
     # Readings, their devices and the backend that stores them have a database of their own.
-    TAILRACE["BACKENDS"]["devices"] = {"BACKEND": BACKEND, "OPTIONS": {"ALIAS": "telemetry"}}
+    if os.environ["READINGS_ALIAS"] != "alone":
+        TAILRACE["BACKENDS"]["devices"] = {"BACKEND": BACKEND, "OPTIONS": {"ALIAS": "telemetry"}}
     DATABASE_ROUTERS = [
         "tailrace.django_integration.routers.LabelRouter",
         "tailrace.django_integration.routers.TelemetryRouter",
