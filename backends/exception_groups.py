@@ -21,7 +21,7 @@ MEASUREMENT = "exception"
 class _Seen(NamedTuple):
     first: datetime
     last: datetime
-    count: int
+    amount: int
     latest: Event
 
 
@@ -37,9 +37,9 @@ def update_exception_groups(using: str, events: Sequence[Event]) -> None:
         [_new_group(groups.model, name, seen[name]) for name in prints], ignore_conflicts=True
     )
     for name in prints:
-        first, last, count, latest = seen[name]
+        first, last, amount, latest = seen[name]
         groups.filter(fingerprint=name).update(
-            count=F("count") + count,
+            count=F("count") + amount,
             first_seen=Case(When(first_seen__gt=first, then=Value(first)), default="first_seen"),
             message=Case(
                 # Django takes a str for a CharField, which does not mix with our TextField.
@@ -65,7 +65,7 @@ def _by_fingerprint(events: Sequence[Event]) -> dict[str, _Seen]:
         else:
             latest = event if time >= before.last else before.latest
             seen[name] = _Seen(
-                min(before.first, time), max(before.last, time), before.count + 1, latest
+                min(before.first, time), max(before.last, time), before.amount + 1, latest
             )
     return seen
 

@@ -127,7 +127,8 @@ class MemoryBackend(MemoryReader, BaseBackend):
         with self._lock:
             kept = [event for event in self._events if event.id not in doomed]
             deleted = len(self._events) - len(kept)
-            self._events = deque(kept, maxlen=self._max_events)
+            self._events.clear()
+            self._events.extend(kept)
         return deleted
 
     def health_check(self) -> dict[str, str]:

@@ -126,7 +126,8 @@ class OrmTransaction(OrmDeadLetters):
         row.position, row.epoch = checkpoint.position, checkpoint.epoch
         row.save(using=self._using)
         objects = self._objects("ProducerMark")
-        fresh, changed = [], []
+        fresh: list[Any] = []
+        changed: list[Any] = []
         for mark in high_waters:
             known = self._marks.get(mark.producer)
             target = changed if known else fresh

@@ -62,9 +62,10 @@ def target_of(model: Any) -> Target:
     Raises:
         ValueError: its rows cannot be written behind; says what to do.
     """
-    if not isinstance(model, type) or not issubclass(model, models.Model):
+    if not _is_model(model):
         raise ValueError(f"{model!r:.80} is no Django model")
-    label = model._meta.label
+    meta = model._meta
+    label = meta.label
     if model not in _candidates():
         raise ValueError(
             f"{label} is not written behind: derive it from "
@@ -75,7 +76,7 @@ def target_of(model: Any) -> Target:
     if owner is not model:
         other = "nothing" if owner is None else owner._meta.label
         raise ValueError(f"{label} is called {measurement!r}, and that name means {other}")
-    encodings = {f.name: kind for f in model._meta.concrete_fields if (kind := encoding_of(f))}
+    encodings = {f.name: kind for f in meta.concrete_fields if (kind := encoding_of(f))}
     return Target(measurement, encodings)
 
 
@@ -120,6 +121,10 @@ def model_problems(reserved: Iterable[str]) -> list[tuple[str, str]]:
                 )
             )
     return problems
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, models.Model)
 
 
 def _candidates() -> list[Any]:

@@ -2,7 +2,8 @@
 
 ::
 
-    DJANGO_SETTINGS_MODULE=mysite.settings celery -A tailrace.django_integration.celery_app worker -B
+    export DJANGO_SETTINGS_MODULE=mysite.settings
+    celery -A tailrace.django_integration.celery_app worker -B
 
 It takes its settings from Django's, prefixed ``CELERY_`` (such as ``CELERY_BROKER_URL``); the
 broker is Tailrace's Redis unless there is one.

@@ -58,7 +58,8 @@ def _maintain_databases(part: str) -> object:
     from .databases.maintenance import run_maintenance
 
     # Months ahead are no setting of their own: a month that is missing stops its writers.
-    return run_maintenance(**{part: True}, months=part == "cleanup")
+    chosen: dict[str, Any] = {part: True}
+    return run_maintenance(**chosen, months=part == "cleanup")
 
 
 def on_setting_changed(*, setting: str, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.apps import apps
@@ -43,7 +44,7 @@ def vacuum_databases(databases: Iterable[str] | None = None) -> dict[str, Outcom
         ``{alias: {"ok", "detail"}}``; one that fails does not keep the next from its turn.
     """
     chosen = writable_aliases(databases) if databases is None else select_aliases(databases)
-    return {alias: _outcome(lambda a=alias: vendor_of(connections[a]).vacuum()) for alias in chosen}
+    return {alias: _outcome(partial(_vacuum, alias)) for alias in chosen}
 
 
 def cleanup_old_analytics_data(
@@ -77,11 +78,8 @@ def cleanup_old_analytics_data(
         if wanted is not None and alias not in wanted:
             continue
         keep_days = days or int(rule.get("days", DEFAULT_KEEP_DAYS))
-        outcomes[label] = _deletion(
-            lambda m=model, f=field, a=alias, d=keep_days: _delete_before(
-                m, f, timezone.now() - timedelta(days=d), a
-            )
-        )
+        before = timezone.now() - timedelta(days=keep_days)
+        outcomes[label] = _deletion(partial(_delete_before, model, field, before, alias))
     return outcomes
 
 
@@ -102,7 +100,7 @@ def cleanup_expired_cache_entries(databases: Iterable[str] | None = None) -> dic
             continue
         alias = router.db_for_write(cache.cache_model_class)
         if wanted is None or alias in wanted:
-            outcomes[name] = _deletion(lambda c=cache, a=alias: _delete_expired(c._table, a))
+            outcomes[name] = _deletion(partial(_delete_expired, cache._table, alias))
     return outcomes
 
 
@@ -163,6 +161,10 @@ def _rule_target(label: str, rule: Mapping[str, Any]) -> tuple[type[Model], str]
             "field: {'analytics.PageView': {'field': 'created_at', 'days': 90}}."
         ) from error
     return model, field
+
+
+def _vacuum(alias: str) -> str:
+    return vendor_of(connections[alias]).vacuum()
 
 
 def _delete_before(model: type[Model], field: str, before: datetime, alias: str) -> int:

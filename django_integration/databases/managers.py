@@ -9,7 +9,7 @@ from django.db import models
 from tailrace.django_integration.routers.base import effective_alias, require_aliases
 
 
-class MultiDatabaseManager(models.Manager):  # type: ignore[type-arg]
+class MultiDatabaseManager(models.Manager):
     """Reads and writes on one alias, whatever the routers say.
 
     ``reports = MultiDatabaseManager("analytics")`` beside ``objects = models.Manager()``. An alias

@@ -4,117 +4,175 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies: list[tuple[str, str]] = []
 
     operations = [
         migrations.CreateModel(
-            name='DeadLetter',
+            name="DeadLetter",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('backend', models.CharField(max_length=64)),
-                ('shard', models.PositiveIntegerField()),
-                ('measurement', models.CharField(db_index=True, max_length=100)),
-                ('reason', models.TextField()),
-                ('events', models.PositiveIntegerField(default=1, help_text='How many events it stands for; 0 where that cannot be known.')),
-                ('payload', models.JSONField(help_text='The event.', null=True)),
-                ('frame', models.BinaryField(help_text='The bytes, where they cannot be read.', null=True)),
-                ('entry_id', models.CharField(blank=True, default='', max_length=48)),
-                ('minute', models.BigIntegerField(default=0)),
-                ('parked_at', models.DateTimeField(auto_now_add=True)),
-                ('replayed_at', models.DateTimeField(blank=True, null=True)),
-                ('attempts', models.PositiveIntegerField(default=0)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("backend", models.CharField(max_length=64)),
+                ("shard", models.PositiveIntegerField()),
+                ("measurement", models.CharField(db_index=True, max_length=100)),
+                ("reason", models.TextField()),
+                (
+                    "events",
+                    models.PositiveIntegerField(
+                        default=1,
+                        help_text="How many events it stands for; 0 where that cannot be known.",
+                    ),
+                ),
+                ("payload", models.JSONField(help_text="The event.", null=True)),
+                (
+                    "frame",
+                    models.BinaryField(
+                        help_text="The bytes, where they cannot be read.", null=True
+                    ),
+                ),
+                ("entry_id", models.CharField(blank=True, default="", max_length=48)),
+                ("minute", models.BigIntegerField(default=0)),
+                ("parked_at", models.DateTimeField(auto_now_add=True)),
+                ("replayed_at", models.DateTimeField(blank=True, null=True)),
+                ("attempts", models.PositiveIntegerField(default=0)),
             ],
             options={
-                'verbose_name': 'dead letter',
-                'indexes': [models.Index(fields=['measurement', 'replayed_at', 'id'], name='tailrace_letter_state')],
+                "verbose_name": "dead letter",
+                "indexes": [
+                    models.Index(
+                        fields=["measurement", "replayed_at", "id"], name="tailrace_letter_state"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ExceptionGroup',
+            name="ExceptionGroup",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('fingerprint', models.CharField(max_length=64, unique=True)),
-                ('type', models.CharField(max_length=200)),
-                ('message', models.TextField(blank=True, default='', help_text='Of the latest one.')),
-                ('location', models.CharField(blank=True, default='', max_length=500)),
-                ('first_seen', models.DateTimeField()),
-                ('last_seen', models.DateTimeField(db_index=True)),
-                ('count', models.PositiveBigIntegerField(default=0)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("fingerprint", models.CharField(max_length=64, unique=True)),
+                ("type", models.CharField(max_length=200)),
+                (
+                    "message",
+                    models.TextField(blank=True, default="", help_text="Of the latest one."),
+                ),
+                ("location", models.CharField(blank=True, default="", max_length=500)),
+                ("first_seen", models.DateTimeField()),
+                ("last_seen", models.DateTimeField(db_index=True)),
+                ("count", models.PositiveBigIntegerField(default=0)),
             ],
             options={
-                'verbose_name': 'exception group',
+                "verbose_name": "exception group",
             },
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('uid', models.UUIDField(help_text="The event's own id, the same in every backend.")),
-                ('measurement', models.CharField(max_length=100)),
-                ('time', models.DateTimeField()),
-                ('tags', models.JSONField(default=dict)),
-                ('fields', models.JSONField(default=dict)),
-                ('trace_id', models.CharField(blank=True, default='', max_length=64)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "uid",
+                    models.UUIDField(help_text="The event's own id, the same in every backend."),
+                ),
+                ("measurement", models.CharField(max_length=100)),
+                ("time", models.DateTimeField()),
+                ("tags", models.JSONField(default=dict)),
+                ("fields", models.JSONField(default=dict)),
+                ("trace_id", models.CharField(blank=True, default="", max_length=64)),
             ],
             options={
-                'verbose_name': 'event',
-                'indexes': [models.Index(fields=['measurement', 'time'], name='tailrace_event_meas_time'), models.Index(fields=['trace_id'], name='tailrace_event_trace')],
+                "verbose_name": "event",
+                "indexes": [
+                    models.Index(fields=["measurement", "time"], name="tailrace_event_meas_time"),
+                    models.Index(fields=["trace_id"], name="tailrace_event_trace"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='LedgerEntry',
+            name="LedgerEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('backend', models.CharField(max_length=64)),
-                ('shard', models.PositiveIntegerField()),
-                ('minute', models.BigIntegerField(help_text='Its start, in seconds since 1970.')),
-                ('measurement', models.CharField(max_length=100)),
-                ('outcome', models.CharField(max_length=64)),
-                ('amount', models.BigIntegerField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                ("shard", models.PositiveIntegerField()),
+                ("minute", models.BigIntegerField(help_text="Its start, in seconds since 1970.")),
+                ("measurement", models.CharField(max_length=100)),
+                ("outcome", models.CharField(max_length=64)),
+                ("amount", models.BigIntegerField()),
             ],
             options={
-                'verbose_name': 'ledger entry',
-                'verbose_name_plural': 'ledger',
-                'constraints': [models.UniqueConstraint(fields=('backend', 'minute', 'measurement', 'outcome', 'shard'), name='tailrace_ledger_unique')],
+                "verbose_name": "ledger entry",
+                "verbose_name_plural": "ledger",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "minute", "measurement", "outcome", "shard"),
+                        name="tailrace_ledger_unique",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ProducerMark',
+            name="ProducerMark",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('backend', models.CharField(max_length=64)),
-                ('shard', models.PositiveIntegerField()),
-                ('producer', models.CharField(help_text='Hexadecimal.', max_length=20)),
-                ('sequence', models.BigIntegerField()),
-                ('sent', models.JSONField(default=dict)),
-                ('unsent', models.JSONField(default=dict)),
-                ('before', models.JSONField(default=dict, help_text='Captured before the backend joined.')),
-                ('is_last', models.BooleanField(default=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                ("shard", models.PositiveIntegerField()),
+                ("producer", models.CharField(help_text="Hexadecimal.", max_length=20)),
+                ("sequence", models.BigIntegerField()),
+                ("sent", models.JSONField(default=dict)),
+                ("unsent", models.JSONField(default=dict)),
+                (
+                    "before",
+                    models.JSONField(default=dict, help_text="Captured before the backend joined."),
+                ),
+                ("is_last", models.BooleanField(default=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'verbose_name': 'producer',
-                'constraints': [models.UniqueConstraint(fields=('backend', 'shard', 'producer'), name='tailrace_producer_unique')],
+                "verbose_name": "producer",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "shard", "producer"), name="tailrace_producer_unique"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ShardCheckpoint',
+            name="ShardCheckpoint",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('backend', models.CharField(max_length=64)),
-                ('shard', models.PositiveIntegerField()),
-                ('position', models.CharField(default='0-0', max_length=48)),
-                ('epoch', models.CharField(blank=True, default='', max_length=32)),
-                ('created_ns', models.BigIntegerField(default=0)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                ("shard", models.PositiveIntegerField()),
+                ("position", models.CharField(default="0-0", max_length=48)),
+                ("epoch", models.CharField(blank=True, default="", max_length=32)),
+                ("created_ns", models.BigIntegerField(default=0)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'verbose_name': 'checkpoint',
-                'constraints': [models.UniqueConstraint(fields=('backend', 'shard'), name='tailrace_checkpoint_unique')],
+                "verbose_name": "checkpoint",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "shard"), name="tailrace_checkpoint_unique"
+                    )
+                ],
             },
         ),
     ]

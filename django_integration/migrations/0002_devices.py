@@ -6,39 +6,70 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('tailrace', '0001_initial'),
+        ("tailrace", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Device',
+            name="Device",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('identifier', models.CharField(help_text='What the device calls itself: a serial number.', max_length=200, unique=True)),
-                ('name', models.CharField(blank=True, default='', max_length=200)),
-                ('type', models.CharField(blank=True, db_index=True, default='', max_length=100)),
-                ('metadata', models.JSONField(blank=True, default=dict)),
-                ('last_seen', models.DateTimeField(blank=True, db_index=True, help_text='Timestamp of its latest reading.', null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "identifier",
+                    models.CharField(
+                        help_text="What the device calls itself: a serial number.",
+                        max_length=200,
+                        unique=True,
+                    ),
+                ),
+                ("name", models.CharField(blank=True, default="", max_length=200)),
+                ("type", models.CharField(blank=True, db_index=True, default="", max_length=100)),
+                ("metadata", models.JSONField(blank=True, default=dict)),
+                (
+                    "last_seen",
+                    models.DateTimeField(
+                        blank=True,
+                        db_index=True,
+                        help_text="Timestamp of its latest reading.",
+                        null=True,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'verbose_name': 'device',
+                "verbose_name": "device",
             },
         ),
         migrations.CreateModel(
-            name='RawMessage',
+            name="RawMessage",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('topic', models.CharField(blank=True, default='', max_length=500)),
-                ('payload', models.BinaryField()),
-                ('received_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
-                ('error', models.TextField(blank=True, default='', help_text='Why it could not be understood.')),
-                ('device', models.ForeignKey(blank=True, help_text='If it is known.', null=True, on_delete=django.db.models.deletion.SET_NULL, to='tailrace.device')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("topic", models.CharField(blank=True, default="", max_length=500)),
+                ("payload", models.BinaryField()),
+                (
+                    "received_at",
+                    models.DateTimeField(db_index=True, default=django.utils.timezone.now),
+                ),
+                (
+                    "error",
+                    models.TextField(
+                        blank=True, default="", help_text="Why it could not be understood."
+                    ),
+                ),
+                (
+                    "device",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="If it is known.",
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to="tailrace.device",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'raw message',
+                "verbose_name": "raw message",
             },
         ),
     ]

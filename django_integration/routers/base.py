@@ -53,7 +53,7 @@ class AliasRouter:
 
     def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool | None:
         """Django's hook: allow a link across databases that has no constraint in the database."""
-        return True if is_loosely_linked(type(obj1), type(obj2)) else None
+        return True if is_loosely_linked(obj1.__class__, obj2.__class__) else None
 
     def allow_migrate(
         self, db: str, app_label: str, model_name: str | None = None, **hints: Any

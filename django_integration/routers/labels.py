@@ -33,9 +33,10 @@ class RulesRouter(AliasRouter):
         Raises:
             ImproperlyConfigured: a rule names an alias that ``DATABASES`` does not have.
         """
-        rules = self._given
-        if rules is None:
-            rules = getattr(settings, self.setting, None) or {}
+        given = self._given
+        rules: Mapping[str, str] = (
+            given if given is not None else getattr(settings, self.setting, None) or {}
+        )
         if rules is not self._checked:
             require_aliases(rules.values(), self.setting)
             self._checked = rules

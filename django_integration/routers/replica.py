@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.conf import settings
@@ -59,11 +59,12 @@ class ReplicaRouter:
         retry_after_seconds: float = 2.0,
     ) -> None:
         self._given = {primary: dict(weights)} if weights is not None else None
-        self._pool_options = {
-            "max_lag_seconds": max_lag_seconds,
-            "probe_interval_seconds": probe_interval_seconds,
-            "retry_after_seconds": retry_after_seconds,
-        }
+        self._make_pool = partial(
+            ReplicaPool,
+            max_lag_seconds=max_lag_seconds,
+            probe_interval_seconds=probe_interval_seconds,
+            retry_after_seconds=retry_after_seconds,
+        )
 
     @cached_property
     def pools(self) -> dict[str, ReplicaPool]:
@@ -72,10 +73,7 @@ class ReplicaRouter:
         require_aliases([*layout, *(alias for pool in layout.values() for alias in pool)], SETTING)
         for primary in layout:
             watch_primary(primary)
-        return {
-            primary: ReplicaPool(primary, weights, **self._pool_options)
-            for primary, weights in layout.items()
-        }
+        return {primary: self._make_pool(primary, weights) for primary, weights in layout.items()}
 
     @cached_property
     def _primary_of(self) -> dict[str, str]:
@@ -110,7 +108,7 @@ class ReplicaRouter:
         first, second = (self._canonical(obj._state.db) for obj in (obj1, obj2))
         if first == second and first in self.pools:
             return True
-        return True if is_loosely_linked(type(obj1), type(obj2)) else None
+        return True if is_loosely_linked(obj1.__class__, obj2.__class__) else None
 
     def allow_migrate(
         self, db: str, app_label: str, model_name: str | None = None, **hints: Any

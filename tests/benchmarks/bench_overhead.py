@@ -9,9 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from servers import RedisServer
-
 from benchmarks.overhead_site import QUERIES, VARIANTS
+from servers import RedisServer
 
 SITE = Path(__file__).with_name("overhead_site.py")
 

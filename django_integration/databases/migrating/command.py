@@ -33,7 +33,7 @@ class MigratingCommand(BaseCommand):
     """Shows the plan, runs it, and ends with 0 only if every database is as it should be."""
 
     # A check may need a database that is down or not migrated yet; Django's migrate does the same.
-    requires_system_checks: list[str] = []  # type: ignore[assignment]
+    requires_system_checks: list[str] = []
 
     def add_lock_argument(self, parser: ArgumentParser) -> None:
         """Add ``--lock-timeout``."""

@@ -21,11 +21,11 @@ class Command(TailraceCommand):
     """``manage.py tailrace_maintain``."""
 
     help = "Clean up old rows and expired cache entries, vacuum, create months, check health."
-    requires_system_checks: list[str] = []  # type: ignore[assignment]
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the flags."""
-        flag = {"action": "store_true"}
+        flag: dict[str, Any] = {"action": "store_true"}
         parser.add_argument("--cleanup", **flag, help="both clean-ups below")
         parser.add_argument(
             "--cleanup-analytics", **flag, help="delete rows older than DATABASE_CLEANUP_RULES say"
