@@ -32,6 +32,7 @@ START = "0-0"
 """Position before the first entry of any stream."""
 
 _FIELD = b"f"
+_CLUSTER_CLIENT_MAJOR = 6
 _MEMORY_CHECK_SECONDS = 1.0
 _TRIM_SHARE = 0.1
 
@@ -328,6 +329,12 @@ def _connect(config: Config, timeout_seconds: float, on_connect: Callable[[Any],
         "redis_connect_func": on_connect,
     }
     if config.redis_cluster:
+        if int(redis.__version__.partition(".")[0]) < _CLUSTER_CLIENT_MAJOR:
+            raise StreamUnavailable(
+                "TAILRACE['REDIS_CLUSTER'] needs transactions on a cluster, which redis-py has "
+                f"from version {_CLUSTER_CLIENT_MAJOR} on: pip install 'redis>="
+                f"{_CLUSTER_CLIENT_MAJOR}' (this is {redis.__version__})."
+            )
         return redis.cluster.RedisCluster.from_url(url, **options)
     return redis.Redis.from_url(url, **options)
 

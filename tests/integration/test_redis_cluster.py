@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 from servers import RedisServer
 
 from tailrace.backends.memory import MemoryBackend
@@ -44,6 +45,9 @@ def _info(client: object) -> str:
     return answer.decode() if isinstance(answer, bytes) else str(answer)
 
 
+@pytest.mark.skipif(
+    int(redis.__version__.partition(".")[0]) < 6, reason="redis-py has no cluster transactions yet"
+)
 def test_events_go_through_a_cluster_once(cluster: RedisServer, tmp_path: Path) -> None:
     config = Config(
         redis_url=cluster.url(),
