@@ -23,6 +23,7 @@ from .timescale_chunks import (
     make_events_hypertable,
     make_reading_hypertables,
 )
+from .timescale_continuous import TimescaleContinuous
 from .timescale_operations import CreateHypertable
 from .timescale_policies import TimescalePolicies
 from .timescale_probe import Capabilities, check_messages, probe
@@ -36,7 +37,7 @@ _CHECK_SECONDS = 3600.0
 _RETRY_SECONDS = 60.0
 
 
-class TimescaleDBBackend(TimescaleReader, TimescalePolicies, PostgresBackend):
+class TimescaleDBBackend(TimescaleReader, TimescalePolicies, TimescaleContinuous, PostgresBackend):
     """Stores events, and models of readings, in hypertables.
 
     ``OPTIONS`` are those of :class:`PostgresBackend`, and

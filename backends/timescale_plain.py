@@ -123,7 +123,7 @@ def _keep_sequences(
             move = sql.SQL("ALTER SEQUENCE {} OWNED BY {}.{}")
             cursor.execute(move.format(old, plain, sql.Identifier(column)))
         elif last is not None:
-            where = (f'"{relation.schema}"."{_TEMPORARY_NAME}"', column, last)
+            where = (plain.as_string(None), column, last)
             cursor.execute("SELECT setval(pg_get_serial_sequence(%s, %s), %s)", where)
 
 

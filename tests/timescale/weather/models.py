@@ -8,6 +8,9 @@ from django.db import models
 class Station(models.Model):
     name = models.CharField(max_length=50)
 
+    class Meta:
+        app_label = "weather"  # explicit, so that it can be imported where it is not installed
+
 
 class WeatherReading(models.Model):
     device = models.ForeignKey(Station, on_delete=models.CASCADE)
@@ -18,6 +21,7 @@ class WeatherReading(models.Model):
     note = models.CharField(max_length=50, default="")
 
     class Meta:
+        app_label = "weather"
         indexes = [
             models.Index(fields=["device", "timestamp"], name="weather_device_time"),
             models.Index(fields=["note"], name="weather_note"),
