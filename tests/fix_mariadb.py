@@ -1,109 +1,54 @@
-"""Fixture: a private MariaDB (or MySQL) for the whole run.
+"""Fixtures: a private MariaDB (or MySQL) for the whole run, and new databases on it.
 
-Skipped, with the reason, where the machine has no server or Python has no ``mysqlclient``: the
-ORM reaches these databases through Django alone, and no wheel ships a server.
-``TAILRACE_TEST_MYSQL_DSN`` (``mysql://user:password@host:port/database``, an empty database)
+Skipped, with the reason, where the machine has no server: no wheel ships one.
+``TAILRACE_TEST_MYSQL_DSN`` (``mysql://user:password@host:port``, a user who may create databases)
 names one that runs elsewhere.
 """
 
 from __future__ import annotations
 
-import getpass
-import importlib.util
 import os
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+import uuid
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from mariadb_server import MariaDBServer, NoMariaDB, execute, use_pymysql
 
 DSN_VARIABLE = "TAILRACE_TEST_MYSQL_DSN"
-START_TIMEOUT_SECONDS = 40.0
+
+use_pymysql()
 
 
 @pytest.fixture(scope="session")
-def mariadb_settings() -> Iterator[dict[str, Any]]:
-    """What ``DATABASES`` needs to reach an empty database on it."""
-    if importlib.util.find_spec("MySQLdb") is None:
-        pytest.skip("needs mysqlclient: apt-get install libmariadb-dev; pip install mysqlclient")
+def mariadb_server_url() -> Iterator[str]:
+    """The URL of a server, without a database."""
     external = os.environ.get(DSN_VARIABLE)
     if external:
-        yield _from_url(external)
+        yield external
         return
-    programs = [shutil.which(name, path=_path()) for name in ("mariadb-install-db", "mariadbd")]
-    if None in programs:
-        pytest.skip(f"no mariadbd on PATH: apt-get install mariadb-server, or set {DSN_VARIABLE}")
-    folder = Path(tempfile.mkdtemp(prefix="tailrace-mariadb-", dir="/tmp"))
     try:
-        yield from _served(folder, *map(str, programs))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _served(folder: Path, install: str, serve: str) -> Iterator[dict[str, Any]]:
-    data, socket = folder / "data", folder / "socket"
-    common = ["--no-defaults", f"--datadir={data}", f"--user={getpass.getuser()}"]
-    options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-    subprocess.run([install, *common, *options], check=True, capture_output=True, timeout=60)
-    log = (folder / "log").open("w")
-    server = subprocess.Popen(
-        [
-            *(serve, *common, f"--socket={socket}", "--skip-networking"),
-            *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M"),
-            *("--character-set-server=utf8mb4", "--performance-schema=OFF"),
-            f"--pid-file={folder / 'pid'}",
-        ],
-        stdout=log,
-        stderr=log,
-    )
+        server = MariaDBServer()
+    except NoMariaDB as error:
+        pytest.skip(f"{error}, or set {DSN_VARIABLE}")
     try:
-        _create_database(socket, server, folder / "log")
-        yield {
-            "ENGINE": "django.db.backends.mysql",
-            "NAME": "contract",
-            "USER": "root",
-            "HOST": str(socket),
-            "OPTIONS": {"charset": "utf8mb4"},
-        }
+        server.start()
+        yield server.url()
     finally:
-        server.terminate()
-        server.wait(timeout=20)
-        log.close()
+        server.remove()
 
 
-def _create_database(socket: Path, server: subprocess.Popen[bytes], log: Path) -> None:
-    import MySQLdb
+@pytest.fixture(scope="module")
+def make_mariadb_database(mariadb_server_url: str) -> Iterator[Callable[[str], str]]:
+    """Make new, empty databases: call it with a readable name, get a URL."""
+    made: list[str] = []
 
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while True:
-        try:
-            connection = MySQLdb.connect(unix_socket=str(socket), user="root")
-            break
-        except MySQLdb.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"MariaDB did not start: {log.read_text()[-2000:]}") from None
-            time.sleep(0.1)
-    connection.query("CREATE DATABASE contract CHARACTER SET utf8mb4")
-    connection.close()
+    def make(name: str) -> str:
+        database = f"{name}_{uuid.uuid4().hex[:8]}"
+        execute(mariadb_server_url, f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
+        made.append(database)
+        return urlunsplit(urlsplit(mariadb_server_url)._replace(path=f"/{database}"))
 
-
-def _from_url(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
-    return {
-        "ENGINE": "django.db.backends.mysql",
-        "NAME": parts.path.lstrip("/"),
-        "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
-        "HOST": parts.hostname or "",
-        "PORT": str(parts.port or ""),
-        "OPTIONS": {"charset": "utf8mb4"},
-    }
-
-
-def _path() -> str:
-    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    yield make
+    for database in made:
+        execute(mariadb_server_url, f"DROP DATABASE {database}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dj_database_url
 import pytest
 from django.apps import apps
 from django.core.management import call_command
@@ -95,3 +96,12 @@ def postgres_contract_database(
         USER=USER,
         PASSWORD=PASSWORD,
     )
+
+
+@pytest.fixture(scope="module")
+def mariadb_contract_database(
+    make_mariadb_database: Callable[[str], str], add_alias: Callable[..., ContractDatabase]
+) -> ContractDatabase:
+    """A database on the private MariaDB server."""
+    config = dj_database_url.parse(make_mariadb_database("contract"))
+    return add_alias("contract_mariadb", **config)

@@ -20,7 +20,7 @@ from tailrace.backends.testing.reading_tools import raises
 
 START = datetime(2024, 3, 30, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
-DATABASES = ("sqlite_database", "postgres_contract_database", "mariadb_database")
+DATABASES = ("sqlite_database", "postgres_contract_database", "mariadb_contract_database")
 
 
 class MemoryOfReadings(MemoryBackend):
@@ -54,11 +54,6 @@ def rows() -> list[WeatherStationReading]:
             )
         )
     return made
-
-
-@pytest.fixture(scope="module")
-def mariadb_database(mariadb_settings: dict[str, Any], add_alias: Any) -> Any:
-    return add_alias("contract_mariadb_readings", **mariadb_settings)
 
 
 @pytest.fixture(scope="module", params=["memory", *DATABASES])

@@ -5,37 +5,28 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import pytest
+from mariadb_server import execute
 
 from databases.conftest import Host
-from databases.mariadb_server import PASSWORD, MariaDBServer, why_not
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "all is there")
 QUIET = ("--skip-makemigrations", "--non-interactive")
 
 
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariaDBServer]:
-    """A server with the database ``erp`` of the old system."""
-    server = MariaDBServer()
-    try:
-        server.execute(
-            "erp",
-            "CREATE TABLE erp_customer (id integer PRIMARY KEY, name varchar(100) NOT NULL)",
-            "INSERT INTO erp_customer VALUES (1, 'old friend')",
-        )
-        yield server
-    finally:
-        server.remove()
-
-
 def test_c_legacy_in_mariadb_is_read_and_written_and_never_migrated(
-    host: Host, mariadb: MariaDBServer
+    host: Host, make_mariadb_database: Callable[[str], str]
 ) -> None:
     """Beside a default in SQLite; health, size, lag, statements and bloat are answered."""
-    host.env["DATABASE__URL_LEGACY"] = mariadb.url("erp")
+    url = make_mariadb_database("erp")
+    execute(
+        url,
+        "CREATE TABLE erp_customer (id integer PRIMARY KEY, name varchar(100) NOT NULL)",
+        "INSERT INTO erp_customer VALUES (1, 'old friend')",
+    )
+    host.env["DATABASE__URL_LEGACY"] = url
     host.env["HOST_RULES"] = '{"legacy": {"erp": "legacy"}}'
     output = host.ok("migrate_all", *QUIET)
     assert "legacy: legacy: never migrated" in output
@@ -71,16 +62,15 @@ print(json.dumps({
     assert answer["slow"]
     assert answer["lag"] is None
     assert answer["vacuum"]["legacy"]["detail"] == "ANALYZE TABLE on 1 tables"
-    assert PASSWORD not in json.dumps(answer)
+    assert str(urlsplit(url).password) not in json.dumps(answer)
 
 
 @pytest.mark.faults
 def test_d_kill_9_midway_on_an_engine_that_cannot_roll_back_ddl(
-    host: Host, mariadb: MariaDBServer
+    host: Host, make_mariadb_database: Callable[[str], str]
 ) -> None:
     """Even an atomic migration can be half done there; the journal says how far it got."""
-    mariadb.execute("erp", "CREATE DATABASE halfway")
-    host.env["DATABASE__URL"] = mariadb.url("halfway")
+    host.env["DATABASE__URL"] = make_mariadb_database("halfway")
     host.env["HOST_EXTRA_APPS"] = "databases.host.halfway.apps.Config"
     run = host.start("migrator", "--auto", "--app", "halfway", HALFWAY_HANG="0003")
     deadline = time.monotonic() + 30

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+from mariadb_server import use_pymysql
+
 from databases.host.settings.base import *  # noqa: F403
 from databases.host.settings.base import TAILRACE as BASE_TAILRACE
 from tailrace.django_integration.databases import databases_from_env
@@ -16,6 +18,8 @@ DATABASES = databases_from_env(
     conn_max_age=int(os.environ.get("HOST_CONN_MAX_AGE", "0")),
     pool=json.loads(os.environ.get("HOST_POOL", "false")),
 )
+if any(config["ENGINE"].endswith(".mysql") for config in DATABASES.values()):
+    use_pymysql()
 _rules = json.loads(os.environ.get("HOST_RULES", "{}"))
 DATABASE_ROUTING_RULES = _rules.get("labels", {})
 DATABASE_LEGACY_RULES = _rules.get("legacy", {})
