@@ -1,0 +1,1 @@
+"""Made-up devices and visitors, for ``manage.py tailrace_simulate``."""
