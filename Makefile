@@ -33,7 +33,7 @@ manage: $(VENV)/.ready-demo ## manage.py of the running demo: make manage ARGS=t
 	@test -f "$(DEMO_DIR)/env" || { echo "No demo here: start one with 'make demo'." >&2; exit 1; }
 	@. "$(abspath $(DEMO_DIR))/env" && cd tests && exec "$(abspath $(BIN))/python" manage.py $(ARGS)
 
-test: $(VENV)/.ready-test ## run every test; ARGS are pytest's
+test: $(VENV)/.ready-test $(VENV)/.provided ## run every test; ARGS are pytest's
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.ready-lint ## check style and formatting
@@ -72,6 +72,10 @@ $(VENV)/.ready:
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@touch $@
+
+# Programs that no wheel ships. The script makes the stamp, where it could do its work.
+$(VENV)/.provided: tests/provide_system.sh | $(VENV)/.ready
+	@sh tests/provide_system.sh $@
 
 # One stamp a dependency group; a changed pyproject.toml installs again.
 $(VENV)/.ready-%: pyproject.toml | $(VENV)/.ready

@@ -149,4 +149,6 @@ def _find(*names: str) -> str:
         found = shutil.which(name, path=path)
         if found is not None:
             return found
-    raise NoMariaDB(f"no {names[0]} on PATH: apt-get install mariadb-server-core")
+    raise NoMariaDB(
+        f"no {names[0]} on PATH: apt-get install mariadb-server-core mariadb-client-core"
+    )
