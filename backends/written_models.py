@@ -44,8 +44,11 @@ def is_reading(model: Any) -> bool:
 
 
 def written_models() -> dict[str, Any]:
-    """Return the models that have their rows written behind, by measurement."""
-    return _by_measurement()
+    """Return the models that have their rows written behind, by measurement.
+
+    None, while Django is not set up: the memory backend does without it.
+    """
+    return _by_measurement() if apps.models_ready else {}
 
 
 def measurement_of(model: Any) -> str:

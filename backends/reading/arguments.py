@@ -8,6 +8,7 @@ from datetime import UTC, tzinfo
 from enum import Enum
 from typing import Any
 
+from tailrace.backends.written_models import is_reading, written_models
 from tailrace.pipeline.event import KEY_MAX_CHARS, MEASUREMENT_MAX_CHARS
 
 from .columns import ReadingSchema
@@ -29,7 +30,10 @@ Filters = Mapping[Any, tuple[Any, ...]]
 def make_source(measurement_or_model: Any) -> str | ReadingSchema:
     """Return a measurement's name, checked, or a model's schema."""
     if isinstance(measurement_or_model, str):
-        return clean_text(measurement_or_model, "measurement", MEASUREMENT_MAX_CHARS)
+        name = clean_text(measurement_or_model, "measurement", MEASUREMENT_MAX_CHARS)
+        model = written_models().get(name)
+        # Readings are not among the events: their name means the model's table.
+        return ReadingSchema(model) if is_reading(model) else name
     return ReadingSchema(measurement_or_model)
 
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.utils import format_number
 
+from tailrace.backends.written_models import is_reading, measurement_of
 from tailrace.pipeline.event import INT_MAX, INT_MIN
 from tailrace.pipeline.interval import aware
 
@@ -59,6 +60,8 @@ class ReadingSchema:
     @property
     def measurement(self) -> str:
         """What the readings are called among events: ``weatherstation``."""
+        if is_reading(self.model):
+            return measurement_of(self.model)
         name: str = self.model.__name__.lower()
         return name.removesuffix("reading") or name
 

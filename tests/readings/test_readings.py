@@ -113,6 +113,11 @@ def test_query_and_aggregate_over_what_was_stored(storage: Storage) -> None:
     ]
     hours = storage.backend.aggregate(WeatherStationReading, "temperature", "max", interval="1h")
     assert [row["result"] for row in hours] == [59.0, 119.0]
+    by_name = storage.backend.aggregate("weatherstation", "temperature", "max", interval="1h")
+    assert by_name == hours
+    (newest,) = storage.backend.query("weatherstation", limit=1)
+    assert newest["measurement"] == "weatherstation"
+    assert newest["tags"] == {"device_id": str(other.pk)}
 
 
 def test_late_readings_are_stored(storage: Storage) -> None:

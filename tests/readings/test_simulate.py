@@ -115,6 +115,7 @@ def test_web_traffic_in_this_process(storage: Storage) -> None:
     assert sum(map(int, match.groups())) == 60
     requests = Event.objects.filter(measurement="request")
     assert requests.count() == 60
+    assert requests.filter(tags__status="500").count() == int(match[2])
     assert Event.objects.filter(measurement="exception").count() == int(match[2])
 
 
