@@ -251,7 +251,8 @@ def _is_written(field: Any) -> bool:
 def _default(field: Any) -> Callable[[], Any]:
     """Return what makes the value of a column that the event does not name."""
     if field.has_default() or getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED:
-        return field.get_default  # type: ignore[no-any-return]
+        get_default: Callable[[], Any] = field.get_default
+        return get_default
     if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
         return lambda: field.to_python(timezone.now())
     if field.null:

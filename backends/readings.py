@@ -19,6 +19,7 @@ from .base import BaseBackend
 from .django_errors import translated_errors, translated_rejections
 from .model_keys import latest_by_device, missing_keys, update_last_seen
 from .model_tables import (
+    DEVICE,
     insert_rows,
     table_of,
 )
@@ -69,7 +70,7 @@ class OrmReadings(BaseBackend):
         bounds: dict[str, Any] = {"timestamp__gte": window.start, "timestamp__lt": window.end}
         wanted = {name: bound for name, bound in bounds.items() if bound is not None}
         if asked.device_id is not None:
-            wanted[f"{asked.schema.device.attname}"] = asked.device_id
+            wanted[f"{DEVICE}_id"] = asked.device_id
         using = table_of(model).alias
         deleted = 0
         with translated_errors(using), private_connection(using):
@@ -134,7 +135,7 @@ def memory_readings(model: Any, events: Sequence[Event]) -> list[dict[str, Any]]
 def selected_ids(asked: ReadingQuery, events: Sequence[Event]) -> set[bytes]:
     """Return the ids of the readings in a window, of a device."""
     rows = memory_readings(asked.schema.model, events)
-    device = None if asked.device_id is None else asked.schema.device.attname
+    device = None if asked.device_id is None else f"{DEVICE}_id"
     return {
         event.id
         for event, row in zip(events, rows, strict=True)

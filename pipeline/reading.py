@@ -44,11 +44,14 @@ Describe = Callable[[Any], Target]
 _targets: dict[Any, Target] = {}
 
 
-def _describe(model: Any) -> Target:
+def _not_set_up(model: Any) -> Target:
     raise ValueError(
         "Tailrace is not set up in this process: add 'tailrace.django_integration' to "
         "INSTALLED_APPS and call django.setup()"
     )
+
+
+_describe: Describe = _not_set_up
 
 
 def install(describe: Describe) -> None:
