@@ -50,7 +50,14 @@ class ModelTable:
         self.device_place: int | None = names.get(DEVICE) if self.is_reading else None
         self.time_place: int | None = names.get(TIME) if self.is_reading else None
         self._converters = [converter(field) for field in self.fields]
-        self._defaults = [_default(field) for field in self.fields]
+        defaults = [_default(field) for field in self.fields]
+        # Most columns that an event does not name are simply empty, or always the same.
+        self._blank: Row = [_constant(field) for field in self.fields]
+        self._computed = [
+            (place, default)
+            for place, default in enumerate(defaults)
+            if self._blank[place] is _MISSING
+        ]
         self._places = self._settable()
 
     @property
@@ -73,7 +80,7 @@ class ModelTable:
         Raises:
             ValueError: it is none; says what is wrong.
         """
-        row: Row = [_MISSING] * len(self.fields)
+        row = self._blank.copy()
         if self.time_place is not None:
             row[self.time_place] = _as_django_has_it(event.time)
         if self.device_place is not None:
@@ -84,9 +91,9 @@ class ModelTable:
                 known = ", ".join(sorted({self.fields[at].name for at in self._places.values()}))
                 raise ValueError(f"{self.label} has no field {name!r:.120}; it has: {known}")
             row[place] = self._value(place, value)
-        for place, value in enumerate(row):
-            if value is _MISSING:
-                row[place] = self._defaults[place]()
+        for place, default in self._computed:
+            if row[place] is _MISSING:
+                row[place] = default()
         return row
 
     def named_places(self, event: Event) -> set[int]:
@@ -246,6 +253,17 @@ def holds_row(model: Any, event: Event, using: str) -> bool:
 
 def _is_written(field: Any) -> bool:
     return not (isinstance(field, models.AutoField) or getattr(field, "generated", False))
+
+
+def _constant(field: Any) -> Any:
+    """Return the value that a column always has without one, if there is such a value."""
+    if getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED:
+        return _MISSING
+    if field.has_default():
+        is_plain = field.default is None or isinstance(field.default, bool | int | float | str)
+        return field.default if is_plain else _MISSING
+    has_clock = getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False)
+    return None if field.null and not has_clock else _MISSING
 
 
 def _default(field: Any) -> Callable[[], Any]:

@@ -7,6 +7,7 @@ the reason why not; the same on every database.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -29,6 +30,7 @@ from .written_models import encoding_of
 Convert = Callable[[Any], Any]
 """Returns the value as Django has it in Python; raises ``ValueError`` with what is wrong."""
 
+_KEYS_KEPT = 10_000
 _FAILURES = (TypeError, ArithmeticError, RecursionError, ValidationError)
 
 
@@ -66,6 +68,8 @@ def _integer(field: Any) -> Convert:
     low, high = ranges.get(kind, ranges["BigIntegerField"])
 
     def convert(value: Any) -> int:
+        if value.__class__ is int and low <= value <= high:
+            return value
         if not _is_number(value) or value != value or value - value != 0 or value != int(value):
             raise ValueError(f"is {show(value)}, and must be an integer")
         if not low <= value <= high:
@@ -77,6 +81,8 @@ def _integer(field: Any) -> Convert:
 
 def _float(field: Any) -> Convert:
     def convert(value: Any) -> float:
+        if value.__class__ is float and value - value == 0.0:  # neither NaN nor infinite
+            return value
         if not _is_number(value) or not math.isfinite(value):
             raise ValueError(f"is {show(value)}, and must be a finite number")
         return float(value)
@@ -223,7 +229,15 @@ def _key(target: Any) -> Convert:
     inner = _other(target)
     limits = BaseDatabaseOperations.integer_field_ranges.get(target.get_internal_type())
 
+    @functools.lru_cache(maxsize=_KEYS_KEPT)
+    def converted(text: str) -> Any:
+        return slowly(text)
+
     def convert(value: Any) -> Any:
+        # The same devices come again and again, and Django's validators take their time.
+        return converted(value) if value.__class__ is str else slowly(value)
+
+    def slowly(value: Any) -> Any:
         if isinstance(value, float | bool):
             raise ValueError(f"is {show(value)}, and must be a key")
         python = inner(value)
