@@ -2,7 +2,7 @@
 
 The unit of work is the request. Django sends ``request_started`` and ``request_finished`` around
 it; between them, and from the first write on, reads of that primary stay on it. Where nobody sends
-these signals (a task, a command, a shell), the pin holds until ``forget_writes()`` or the end of a
+these signals (a command, a shell), the pin holds until ``forget_writes()`` or the end of a
 ``read_your_writes()`` block: reading too much from the primary is slow, reading stale is wrong.
 """
 
@@ -17,6 +17,8 @@ from typing import Any
 from django.core.signals import request_finished, request_started
 from django.db import connections
 from django.db.backends.signals import connection_created
+
+from tailrace.pipeline import schedule
 
 #: Primaries that a replica router watches. Filled as routers are made, never emptied: a few names.
 _watched_primaries: set[str] = set()
@@ -66,6 +68,8 @@ def read_your_writes() -> Iterator[None]:
 
 def watch_primary(primary: str) -> None:
     """Notice every write that goes to `primary`, also raw SQL and ``using()``."""
+    if not _watched_primaries:
+        _connect()
     _watched_primaries.add(primary)
     for connection in connections.all(initialized_only=True):
         _attach(connection)
@@ -111,6 +115,9 @@ def _attach(connection: Any, **_signal: Any) -> None:
         connection.execute_wrappers.append(_note_statement)
 
 
-connection_created.connect(_attach, dispatch_uid="tailrace.routers.pins.attach")
-request_started.connect(forget_writes, dispatch_uid="tailrace.routers.pins.started")
-request_finished.connect(forget_writes, dispatch_uid="tailrace.routers.pins.finished")
+def _connect() -> None:
+    """Follow connections, requests and tasks: only where a replica router needs it."""
+    connection_created.connect(_attach, dispatch_uid="tailrace.routers.pins.attach")
+    request_started.connect(forget_writes, dispatch_uid="tailrace.routers.pins.started")
+    request_finished.connect(forget_writes, dispatch_uid="tailrace.routers.pins.finished")
+    schedule.before_each_task(forget_writes)
