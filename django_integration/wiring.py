@@ -8,14 +8,13 @@ from typing import Any
 
 from tailrace.backends.registry import backends
 from tailrace.backends.written_models import target_of
-from tailrace.pipeline import reading, runtime, schedule
+from tailrace.pipeline import reading, runtime
 from tailrace.pipeline.chores import Chore
 from tailrace.pipeline.recording import configure
 
 from . import conf
 from .reading_routes import routed
 from .recorders import install_recorders, uninstall_recorders
-from .routers.pins import forget_writes
 
 logger = logging.getLogger("tailrace")
 
@@ -35,7 +34,6 @@ def wire() -> None:
     runtime.install(_make_runtime)
     reading.install(target_of)
     configure(config)
-    schedule.before_each_task(forget_writes)
     uninstall_recorders()
     if config.enabled:
         install_recorders(config)
