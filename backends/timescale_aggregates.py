@@ -43,7 +43,11 @@ class Found:
     definition: Definition | None
     """``None`` where it is not one of ours."""
     materialized: int
+    """The number of the hypertable with its buckets."""
     raw: int
+    """... and of the one it is computed from."""
+    buckets: sql.Identifier
+    """The hypertable with its buckets."""
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -68,8 +72,8 @@ def find_aggregates(cursor: Any, relation: Relation, name: str | None = None) ->
     """Return the continuous aggregates of a hypertable, or the one of a name."""
     cursor.execute(statement("timescale_find_aggregates"), {**relation.parameters, "name": name})
     return [
-        Found(schema, view, _definition(comment), materialized, raw)
-        for schema, view, comment, materialized, raw in cursor.fetchall()
+        Found(schema, view, _definition(comment), own, raw, sql.Identifier(*buckets))
+        for schema, view, comment, own, raw, *buckets in cursor.fetchall()
     ]
 
 

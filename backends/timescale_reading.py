@@ -192,16 +192,21 @@ def _from_aggregate(asked: AggregateQuery, table: ReadingTable, plan: Plan) -> S
     count, value = {
         "avg": ("numbers", "total"),
         "sum": ("numbers", "total"),
-        "count": ("result", "NULL"),
+        "count": ("result", "NULL::numeric"),
     }.get(definition.function, ("CASE WHEN result IS NULL THEN 0 ELSE 1 END", "result"))
-    device = "device_id" if table.schema.device is not None else "NULL"
-    conditions = [_within("bucket", plan.ready), *_of_devices(asked, table, device)]
+    device = "device_id" if table.schema.device is not None and asked.group_by else "NULL"
+    conditions = [_within("bucket", plan.ready), *_of_devices(asked, table, "device_id")]
     where = " AND ".join(each.text for each in conditions)
-    # Not Django's quote_name(): a quotation mark in a name ends it there.
-    source = plan.found.identifier.as_string(None).replace("%", "%%")
+    # Where it is stored, not the view, which would look for newer readings once more. And not
+    # Django's quote_name(): a quotation mark in a name ends it there.
+    source = plan.found.buckets.as_string(None).replace("%", "%%")
+    merge = {"min": "MIN", "max": "MAX"}.get(asked.function, "SUM")
+    by = "bucket, device_id" if device == "device_id" else "bucket"
+    # First by bucket, so that its number is computed once and not for each device.
     return Sql(
-        f"SELECT {device} AS d, {table.dialect.seconds('bucket')} AS e, {count} AS c, "
-        f"{_typed(asked, table, value)} AS v FROM {source} WHERE {where}",
+        f"SELECT d, {table.dialect.seconds('bucket')} AS e, c, "
+        f"{_typed(asked, table, 'v')} AS v FROM (SELECT {device} AS d, bucket, "
+        f"SUM({count}) AS c, {merge}({value}) AS v FROM {source} WHERE {where} GROUP BY {by}) s",
         sum((each.params for each in conditions), ()),
     )
 
@@ -220,7 +225,8 @@ def _from_readings(asked: AggregateQuery, table: ReadingTable, spans: list[Span]
     conditions = [_within(table.time, spans), *_of_devices(asked, table, device)]
     where = " AND ".join(each.text for each in conditions)
     return Sql(
-        f"SELECT {device} AS d, {table.dialect.seconds(table.time)} AS e, {count} AS c, "
+        f"SELECT {device if asked.group_by else 'NULL'} AS d, "
+        f"{table.dialect.seconds(table.time)} AS e, {count} AS c, "
         f"{_typed(asked, table, value)} AS v FROM {table.name} WHERE {where}",
         sum((each.params for each in conditions), ()),
     )
