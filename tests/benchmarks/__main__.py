@@ -16,6 +16,7 @@ BENCHMARKS = {
     "record": "events a second from record() to Redis",
     "latency": "from a request's answer to its row",
     "drain": "PostgreSQL: the drain beside a bare COPY and bulk_create",
+    "timescale": "TimescaleDB: aggregate by hour, from readings and a continuous aggregate",
 }
 
 

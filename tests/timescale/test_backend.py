@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 from postgres_alias import postgres_alias
 from timescale.weather.models import WeatherReading
 
+from tailrace.backends import timescale_probe
 from tailrace.backends.private_connection import close_private_connections
 from tailrace.backends.timescale import TimescaleDBBackend
 from tailrace.pipeline.checkpoint import Checkpoint
@@ -256,3 +258,38 @@ class TestCapabilities:
             ):
                 with pytest.raises(NotSupportedByBackend, match="extension timescaledb"):
                     call()
+
+
+class TestApacheLicence:
+    """The server has all features; only its answer to what licence it has is another one.
+
+    The real thing is a full server of that edition in ``TAILRACE_TEST_TIMESCALE_DSN``.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _apache(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def probe_apache(connection: Any) -> Any:
+            return dataclasses.replace(timescale_probe.probe(connection), license="apache")
+
+        for module in ("timescale", "timescale_policies", "timescale_continuous"):
+            monkeypatch.setattr(f"tailrace.backends.{module}.probe", probe_apache)
+
+    def test_hypertables_work(self, backend: TimescaleDBBackend, weather: Weather) -> None:
+        store(backend, NEW_YEAR, NEW_YEAR + DAY)
+        assert weather.sql("SELECT count(*) FROM show_chunks('tailrace_event')") == [(2,)]
+        assert len(backend.drop_partitions(NEW_YEAR + DAY)) == 1
+        info = backend.hypertable_info(WeatherReading)
+        assert info is not None
+        assert info["num_chunks"] > 0
+
+    def test_the_rest_says_what_to_do(self, backend: TimescaleDBBackend) -> None:
+        for call in (
+            lambda: backend.create_retention_policy(WeatherReading),
+            lambda: backend.create_compression_policy(WeatherReading),
+            lambda: backend.continuous_aggregate("x", WeatherReading, "temperature"),
+        ):
+            with pytest.raises(NotSupportedByBackend, match="tailrace_retention"):
+                call()
+        (message,) = backend.check("tailrace.W000")
+        assert "policies and continuous aggregates raise" in message.msg
+        assert "timescaledb.license" in str(message.hint)

@@ -270,6 +270,20 @@ class TestReading:
         assert not is_used(backend, "warmth", *question, interval="hour")
         assert backend.downsample(*question, "hour") == plain.downsample(*question, "hour")
 
+    def test_dropped_readings_are_gone_from_the_answer(
+        self, backend: TimescaleDBBackend, plain: Any, weather: Weather
+    ) -> None:
+        """TimescaleDB notes what it drops; the view keeps it until its next refresh."""
+        make_all(backend)
+        weather.sql(
+            "SELECT drop_chunks('weather_weatherreading', %s::timestamptz)",
+            NEW_YEAR + timedelta(days=10),
+        )
+        assert weather.readings.count() < ROWS
+        assert check_all(backend, plain, interval="hour") > 0
+        ((kept,),) = weather.sql("SELECT sum(result) FROM rain_mm_count")
+        assert kept == ROWS
+
     def test_random_questions(
         self, backend: TimescaleDBBackend, plain: Any, weather: Weather
     ) -> None:
