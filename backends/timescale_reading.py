@@ -9,6 +9,7 @@ parts of buckets at the window's ends, from the readings.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from django.db import DatabaseError, connections, transaction
 
 from tailrace.pipeline.errors import NotSupportedByBackend
-from tailrace.pipeline.interval import Interval, Segment
+from tailrace.pipeline.interval import Segment
 
 from .django_errors import translated_errors
 from .private_connection import private_connection
@@ -30,6 +31,7 @@ from .reading.tables import ReadingTable
 from .statements import statement
 from .timescale_aggregates import Definition, Found, find_aggregates
 from .timescale_convert import find
+from .timescale_probe import probe
 from .timescale_spans import (
     EPOCH,
     MAX_US,
@@ -46,6 +48,8 @@ from .timescale_spans import (
 logger = logging.getLogger("tailrace")
 
 _DAY_SECONDS = 86_400
+_WIDTH_MIN_SECONDS = 60
+"""Below, there is little to gain from buckets of readings."""
 _ANSWERS = {"avg": ("avg", "sum"), "sum": ("sum", "avg")}
 """Which functions an aggregate of another one answers too, besides its own."""
 _MERGED = ("avg", "sum", "min", "max", "count")
@@ -54,9 +58,12 @@ _MERGED = ("avg", "sum", "min", "max", "count")
 class Plan(NamedTuple):
     """What comes from where."""
 
-    found: Found
+    found: Found | None
     ready: list[Span]
     raw: list[Span]
+    width_seconds: int
+    """Of the buckets that readings are put into first."""
+    time_bucket: str
 
 
 class TimescaleReader(OrmReader):
@@ -72,7 +79,7 @@ class TimescaleReader(OrmReader):
     def aggregate_statement(  # type: ignore[override]
         self, asked: AggregateQuery, table: Any, segments: Sequence[Segment]
     ) -> Sql:
-        """Return the statement over a continuous aggregate, if there is one that fits."""
+        """Return the statement by ``time_bucket``, and over a continuous aggregate that fits."""
         if isinstance(table, ReadingTable) and asked.interval is not None:
             plan = _plan(asked, table, segments)
             if plan is not None:
@@ -98,19 +105,23 @@ def _snapshot(using: str) -> Iterator[None]:
 def _plan(asked: AggregateQuery, table: ReadingTable, segments: Sequence[Segment]) -> Plan | None:
     if asked.function not in _MERGED or not _is_by_device(asked, table.schema):
         return None
-    found = _best(asked, table, segments)
-    if found is None or found.definition is None:
+    using = table.dialect.connection.alias
+    capabilities = probe(connections[using])
+    width = _width(asked.interval, segments)
+    if not capabilities.has_hypertables or width < _WIDTH_MIN_SECONDS:
         return None
-    width = found.definition.seconds * SECOND_US
-    with connections[table.dialect.connection.alias].cursor() as cursor:
+    whole = window_span(asked.window)
+    time_bucket = capabilities.function("time_bucket").as_string(None).replace("%", "%%")
+    found = _best(asked, table, width)
+    if found is None or found.definition is None:
+        return Plan(None, [], [whole], width, time_bucket)
+    with connections[using].cursor() as cursor:
         cursor.execute(
             statement("timescale_stale"), {"materialized": found.materialized, "raw": found.raw}
         )
         stale = [Span(low, high + 1) for low, high in cursor.fetchall()]
-    whole = window_span(asked.window)
-    raw = raw_spans(whole, width, stale)
-    ready = gaps(whole, raw)
-    return Plan(found, ready, raw) if ready else None
+    raw = raw_spans(whole, found.definition.seconds * SECOND_US, stale)
+    return Plan(found, gaps(whole, raw), raw, width, time_bucket)
 
 
 def _is_by_device(asked: AggregateQuery, schema: ReadingSchema) -> bool:
@@ -119,14 +130,11 @@ def _is_by_device(asked: AggregateQuery, schema: ReadingSchema) -> bool:
     return columns <= {schema.device}
 
 
-def _best(asked: AggregateQuery, table: ReadingTable, segments: Sequence[Segment]) -> Found | None:
+def _best(asked: AggregateQuery, table: ReadingTable, width: int) -> Found | None:
     """Return the widest continuous aggregate that can answer."""
     using = table.dialect.connection.alias
     try:
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
-            cursor.execute("SELECT to_regclass('_timescaledb_catalog.continuous_agg') IS NULL")
-            if cursor.fetchone()[0]:
-                return None
             relation = find(cursor, table.schema.model._meta.db_table, table.schema.time.column)
             found = find_aggregates(cursor, relation)
     except NotSupportedByBackend:
@@ -134,27 +142,22 @@ def _best(asked: AggregateQuery, table: ReadingTable, segments: Sequence[Segment
     except DatabaseError as error:
         logger.warning("continuous aggregates of %s cannot be seen: %s", table.schema.label, error)
         return None
-    fitting = [each for each in found if _fits(each.definition, asked, segments)]
+    fitting = [each for each in found if _fits(each.definition, asked, width)]
     return max(fitting, key=lambda each: each.definition.seconds, default=None)  # type: ignore[union-attr]
 
 
-def _fits(
-    definition: Definition | None, asked: AggregateQuery, segments: Sequence[Segment]
-) -> bool:
+def _fits(definition: Definition | None, asked: AggregateQuery, width: int) -> bool:
     if definition is None or not definition.seconds or definition.field != asked.field:
         return False
-    if asked.function not in _ANSWERS.get(definition.function, (definition.function,)):
-        return False
-    # Every edge of a bucket that is asked for must be one of the continuous aggregate's.
-    width = definition.seconds
-    interval: Interval = asked.interval  # type: ignore[assignment]
-    size = interval.seconds or _DAY_SECONDS
-    changes = [segment.start for segment in segments[1:]]
-    return (
-        size % width == 0
-        and all(each.offset_seconds % width == 0 for each in segments)
-        and all((as_us(change) - ORIGIN_US) % (width * SECOND_US) == 0 for change in changes)
-    )
+    known = _ANSWERS.get(definition.function, (definition.function,))
+    return asked.function in known and width % definition.seconds == 0
+
+
+def _width(interval: Any, segments: Sequence[Segment]) -> int:
+    """Return the widest buckets, in seconds and UTC, that no edge of those asked for cuts."""
+    changes = [(as_us(segment.start) - ORIGIN_US) // SECOND_US for segment in segments[1:]]
+    offsets = [segment.offset_seconds for segment in segments]
+    return math.gcd(interval.seconds or _DAY_SECONDS, *offsets, *changes)
 
 
 # --- the statement
@@ -165,9 +168,11 @@ def _merged(
 ) -> Sql:
     """Return a SELECT with the columns of ``reading.statement.aggregate_statement``."""
     assert asked.interval is not None
-    parts = [_from_aggregate(asked, table, plan)]
+    parts = (
+        [_from_aggregate(asked, table, plan.found, plan.ready)] if plan.found and plan.ready else []
+    )
     if plan.raw:
-        parts.append(_from_readings(asked, table, plan.raw))
+        parts.append(_from_readings(asked, table, plan))
     union = " UNION ALL ".join(part.text for part in parts)
     params = sum((part.params for part in parts), ())
     offset = offset_at(segments)
@@ -186,8 +191,10 @@ def _merged(
     return Sql(text, (*offset.params, *params))
 
 
-def _from_aggregate(asked: AggregateQuery, table: ReadingTable, plan: Plan) -> Sql:
-    definition = plan.found.definition
+def _from_aggregate(
+    asked: AggregateQuery, table: ReadingTable, found: Found, spans: list[Span]
+) -> Sql:
+    definition = found.definition
     assert definition is not None
     count, value = {
         "avg": ("numbers", "total"),
@@ -195,23 +202,23 @@ def _from_aggregate(asked: AggregateQuery, table: ReadingTable, plan: Plan) -> S
         "count": ("result", "NULL::numeric"),
     }.get(definition.function, ("CASE WHEN result IS NULL THEN 0 ELSE 1 END", "result"))
     device = "device_id" if table.schema.device is not None and asked.group_by else "NULL"
-    conditions = [_within("bucket", plan.ready), *_of_devices(asked, table, "device_id")]
+    conditions = [_within("bucket", spans), *_of_devices(asked, table, "device_id")]
     where = " AND ".join(each.text for each in conditions)
     # Where it is stored, not the view, which would look for newer readings once more. And not
     # Django's quote_name(): a quotation mark in a name ends it there.
-    source = plan.found.buckets.as_string(None).replace("%", "%%")
-    merge = {"min": "MIN", "max": "MAX"}.get(asked.function, "SUM")
+    source = found.buckets.as_string(None).replace("%", "%%")
     by = "bucket, device_id" if device == "device_id" else "bucket"
     # First by bucket, so that its number is computed once and not for each device.
     return Sql(
         f"SELECT d, {table.dialect.seconds('bucket')} AS e, c, "
         f"{_typed(asked, table, 'v')} AS v FROM (SELECT {device} AS d, bucket, "
-        f"SUM({count}) AS c, {merge}({value}) AS v FROM {source} WHERE {where} GROUP BY {by}) s",
+        f"SUM({count}) AS c, {_merge(asked)}({value}) AS v FROM {source} WHERE {where} "
+        f"GROUP BY {by}) s",
         sum((each.params for each in conditions), ()),
     )
 
 
-def _from_readings(asked: AggregateQuery, table: ReadingTable, spans: list[Span]) -> Sql:
+def _from_readings(asked: AggregateQuery, table: ReadingTable, plan: Plan) -> Sql:
     column = table.schema.device
     device = "NULL" if column is None else table.filtered(column).text
     if asked.field is None:
@@ -222,14 +229,21 @@ def _from_readings(asked: AggregateQuery, table: ReadingTable, spans: list[Span]
             value = table.dialect.finite(value)
         count = f"CASE WHEN {value} IS NULL THEN 0 ELSE 1 END"
         value = "NULL" if asked.function == "count" else value
-    conditions = [_within(table.time, spans), *_of_devices(asked, table, device)]
+    conditions = [_within(table.time, plan.raw), *_of_devices(asked, table, device)]
     where = " AND ".join(each.text for each in conditions)
+    bucket = f"{plan.time_bucket}(make_interval(secs => {plan.width_seconds:d}), {table.time})"
     return Sql(
-        f"SELECT {device if asked.group_by else 'NULL'} AS d, "
-        f"{table.dialect.seconds(table.time)} AS e, {count} AS c, "
-        f"{_typed(asked, table, value)} AS v FROM {table.name} WHERE {where}",
+        f"SELECT d, {table.dialect.seconds('bucket')} AS e, c, v FROM ("
+        f"SELECT {device if asked.group_by else 'NULL'} AS d, {bucket} AS bucket, "
+        f"SUM({count}) AS c, {_merge(asked)}({_typed(asked, table, value)}) AS v "
+        f"FROM {table.name} WHERE {where} GROUP BY 1, 2) s",
         sum((each.params for each in conditions), ()),
     )
+
+
+def _merge(asked: AggregateQuery) -> str:
+    """Return the function by which values of several devices or buckets become one."""
+    return {"min": "MIN", "max": "MAX"}.get(asked.function, "SUM")
 
 
 def _typed(asked: AggregateQuery, table: ReadingTable, value: str) -> str:
