@@ -11,20 +11,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.dead_letter import DeadLetter
-from tailrace.pipeline.errors import BackendMisconfigured, ConfigurationError
+from tailrace.pipeline.errors import ConfigurationError
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.ledger import HighWater, Key
 
-from .base import BaseBackend, Transaction
+from .base import Transaction
+from .in_process import InProcessBackend, Shard
 from .model_tables import rows_by_table, table_of
 from .reading.memory import MemoryReader
 from .reading.query import ReadingQuery
@@ -32,16 +31,7 @@ from .readings import memory_readings, reading_event, selected_ids
 from .written_models import measurement_of, written_models
 
 
-class _Shard:
-    """What belongs to one shard; whoever holds its lock may change it."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.lock = threading.Lock()
-        self.checkpoint = checkpoint
-        self.marks: dict[bytes, HighWater] = {}
-
-
-class MemoryBackend(MemoryReader, BaseBackend):
+class MemoryBackend(MemoryReader, InProcessBackend):
     """Keeps events in memory, transactions and all. It ends with its process.
 
     ``OPTIONS["MAX_EVENTS"]``: how many events to keep; the oldest go first. Without it, all
@@ -60,15 +50,16 @@ class MemoryBackend(MemoryReader, BaseBackend):
         Raises:
             ConfigurationError: an option is unknown or of the wrong type.
         """
-        super().__init__(alias, options or {})
+        super().__init__(alias, options)
         self._max_events: int | None = self.given_options.get("MAX_EVENTS")
         if self._max_events is not None and (self._max_events is True or self._max_events < 1):
             raise ConfigurationError(
                 f"TAILRACE['BACKENDS'][{alias!r}]['OPTIONS']['MAX_EVENTS'] is "
                 f"{self._max_events!r}; write a number of at least 1, or leave it out."
             )
-        self._lock = threading.Lock()
-        self._reset()
+        self._events: deque[Event] = deque(maxlen=self._max_events)
+        self._letters: deque[DeadLetter] = deque(maxlen=self._max_events)
+        self._ledger: dict[Key, int] = defaultdict(int)
 
     # --- for tests of host projects
 
@@ -135,33 +126,6 @@ class MemoryBackend(MemoryReader, BaseBackend):
         message = f"{len(self._events)} events in the memory of this process"
         return {"status": "pass", "message": message, "version": ""}
 
-    def read_checkpoint(self, shard: int) -> Checkpoint | None:
-        with self._lock:
-            known = self._shards.get(shard)
-            return known.checkpoint if known else None
-
-    def create_checkpoint(self, checkpoint: Checkpoint) -> None:
-        with self._lock:
-            self._shards.setdefault(checkpoint.shard, _Shard(checkpoint))
-
-    def transaction(self, shard: int) -> AbstractContextManager[Transaction]:
-        return self._transaction(shard)
-
-    @contextmanager
-    def _transaction(self, shard: int) -> Iterator[Transaction]:
-        with self._lock:
-            known = self._shards.get(shard)
-        if known is None:
-            raise BackendMisconfigured(
-                f"backend {self.alias!r} has no checkpoint of shard {shard}; call "
-                "create_checkpoint() first"
-            )
-        with known.lock:
-            tx = MemoryTransaction(known)
-            yield tx
-            with self._lock:
-                self._commit(known, tx)
-
     def ledger_totals(
         self, start: int | None = None, end: int | None = None
     ) -> Iterable[tuple[str, str, int]]:
@@ -182,13 +146,10 @@ class MemoryBackend(MemoryReader, BaseBackend):
 
     # --- inside
 
-    def _reset(self) -> None:
-        self._shards: dict[int, _Shard] = {}
-        self._events: deque[Event] = deque(maxlen=self._max_events)
-        self._letters: deque[DeadLetter] = deque(maxlen=self._max_events)
-        self._ledger: dict[Key, int] = defaultdict(int)
+    def _begin(self, shard: Shard) -> MemoryTransaction:
+        return MemoryTransaction(shard)
 
-    def _commit(self, shard: _Shard, tx: MemoryTransaction) -> None:
+    def _commit(self, shard: Shard, tx: MemoryTransaction) -> None:
         self._events.extend(tx.events)
         self._letters.extend(tx.letters)
         for key, amount in tx.amounts.items():
@@ -200,7 +161,7 @@ class MemoryBackend(MemoryReader, BaseBackend):
 class MemoryTransaction(Transaction):
     """Collects one batch; its backend takes it over when the block ends well."""
 
-    def __init__(self, shard: _Shard) -> None:
+    def __init__(self, shard: Shard) -> None:
         self._shard = shard
         self.checkpoint = shard.checkpoint
         self.events: list[Event] = []

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.dead_letter import DeadLetter
-from tailrace.pipeline.errors import BackendMisconfigured
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.ledger import HighWater, Key
 
-from .base import BaseBackend, Features, Transaction
+from .base import Features, Transaction
+from .in_process import InProcessBackend, Shard
 
 
-class NullBackend(BaseBackend):
+class NullBackend(InProcessBackend):
     """Keeps only how far it has come, in memory, so that the stream can be trimmed."""
 
     features: ClassVar[Features] = Features(keeps_events=False, ledger=False)
@@ -31,38 +29,7 @@ class NullBackend(BaseBackend):
         Raises:
             ConfigurationError: there is an option.
         """
-        super().__init__(alias, options or {})
-        self._lock = threading.Lock()
-        self._shards: dict[int, tuple[threading.Lock, Checkpoint]] = {}
-
-    def read_checkpoint(self, shard: int) -> Checkpoint | None:
-        with self._lock:
-            known = self._shards.get(shard)
-            return known[1] if known else None
-
-    def create_checkpoint(self, checkpoint: Checkpoint) -> None:
-        with self._lock:
-            self._shards.setdefault(checkpoint.shard, (threading.Lock(), checkpoint))
-
-    def transaction(self, shard: int) -> AbstractContextManager[Transaction]:
-        return self._transaction(shard)
-
-    @contextmanager
-    def _transaction(self, shard: int) -> Iterator[Transaction]:
-        with self._lock:
-            known = self._shards.get(shard)
-        if known is None:
-            raise BackendMisconfigured(
-                f"backend {self.alias!r} has no checkpoint of shard {shard}; call "
-                "create_checkpoint() first"
-            )
-        with known[0]:
-            checkpoint = self.read_checkpoint(shard)
-            assert checkpoint is not None, "a shard is never taken away"
-            tx = NullTransaction(checkpoint)
-            yield tx
-            with self._lock:
-                self._shards[shard] = (known[0], tx.checkpoint)
+        super().__init__(alias, options)
 
     def ledger_totals(
         self, start: int | None = None, end: int | None = None
@@ -73,6 +40,14 @@ class NullBackend(BaseBackend):
     def producer_totals(self) -> dict[str, int]:
         """Return nothing: no producer is remembered."""
         return {}
+
+    # --- inside
+
+    def _begin(self, shard: Shard) -> NullTransaction:
+        return NullTransaction(shard.checkpoint)
+
+    def _commit(self, shard: Shard, tx: NullTransaction) -> None:
+        shard.checkpoint = tx.checkpoint
 
 
 class NullTransaction(Transaction):
