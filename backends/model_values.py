@@ -22,7 +22,7 @@ from django.db.backends.base.operations import BaseDatabaseOperations
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime, parse_time
 
-from tailrace.pipeline.reading import unwired
+from tailrace.pipeline.readings import unwired
 from tailrace.pipeline.shown import show
 
 from .written_models import encoding_of

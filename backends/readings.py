@@ -13,7 +13,7 @@ from django.db import transaction
 
 from tailrace.pipeline.errors import BackendError
 from tailrace.pipeline.event import Event, ns_from_datetime
-from tailrace.pipeline.reading import wire_fields, wire_tags
+from tailrace.pipeline.readings import wire_fields, wire_tags
 
 from .base import BaseBackend
 from .django_errors import translated_errors, translated_rejections

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.db import models
 
 from tailrace.pipeline.event import MEASUREMENT_MAX_CHARS
-from tailrace.pipeline.reading import Target
+from tailrace.pipeline.readings import Target
 
 _Model = TypeVar("_Model", bound=type)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tailrace.backends.registry import backends
 from tailrace.backends.written_models import target_of
-from tailrace.pipeline import reading, runtime
+from tailrace.pipeline import readings, runtime
 from tailrace.pipeline.chores import Chore
 from tailrace.pipeline.recording import configure
 
@@ -32,7 +32,7 @@ def wire() -> None:
         logger.error("%s %s (its default counts until then)", problem.message, problem.hint)
     backends.configure(conf.get_config)
     runtime.install(_make_runtime)
-    reading.install(target_of)
+    readings.install(target_of)
     configure(config)
     uninstall_recorders()
     if config.enabled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .context import suppress_recording
-from .reading import record_model, store_reading
+from .readings import record_model, store_reading
 from .recording import flush, record, timed
 
 __all__ = ["flush", "record", "record_model", "store_reading", "suppress_recording", "timed"]

@@ -24,7 +24,7 @@ from .errors import CheckpointConflict, RejectedEvents
 from .event import INVALID_MEASUREMENT, Event
 from .faults import fault
 from .ledger import Bookings, HighWater, minute_of
-from .reader import Frame, Reader, reading
+from .read_ahead import Frame, Reader, reading
 from .stream import ShardState, Stream, id_key
 
 logger = logging.getLogger("tailrace")

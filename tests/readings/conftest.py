@@ -19,7 +19,8 @@ from tailrace.backends.base import BaseBackend
 from tailrace.backends.django_db import DjangoDBBackend
 from tailrace.backends.postgres import PostgresBackend
 from tailrace.django_integration.models import DeadLetter, Device, Event, RawMessage
-from tailrace.pipeline import flush, reading, recording
+from tailrace.pipeline import flush, recording
+from tailrace.pipeline import readings as pipeline_readings
 from tailrace.pipeline.config import Config
 from tailrace.pipeline.runtime import Runtime
 
@@ -75,7 +76,7 @@ def _registered() -> Iterator[None]:
     """The models' app is not installed in this process, so they have to be registered."""
     for model in READINGS:
         written_models.register_model(model)
-    reading.install(written_models.target_of)
+    pipeline_readings.install(written_models.target_of)
     yield
     for model in READINGS:
         written_models.unregister_model(model)
