@@ -96,7 +96,7 @@ def create_statement(
     result of several devices or buckets together.
     """
     interval = Interval(seconds=definition.seconds, months=definition.months)
-    columns = [
+    columns: list[sql.Composable] = [
         sql.SQL("{}({}, {}) AS bucket").format(
             time_bucket, as_literal(interval), sql.Identifier(schema.time.column)
         )

@@ -88,8 +88,9 @@ class TimescaleContinuous:
             if known is None:
                 _create(table, cursor, view, definition, with_data)
             text = view.as_string(None)
-            remove = sql.SQL("SELECT {}(%s::regclass, if_exists => true)")
-            remove = remove.format(table.function("remove_continuous_aggregate_policy"))
+            remove = sql.SQL("SELECT {}(%s::regclass, if_exists => true)").format(
+                table.function("remove_continuous_aggregate_policy")
+            )
             if known is not None:
                 cursor.execute(remove, (text,))
             try:
@@ -199,8 +200,9 @@ def _refresh(
     start: datetime | None,
     end: datetime | None,
 ) -> None:
-    refresh = sql.SQL("CALL {}(%s::regclass, %s::timestamptz, %s::timestamptz)")
-    refresh = refresh.format(table.function("refresh_continuous_aggregate"))
+    refresh = sql.SQL("CALL {}(%s::regclass, %s::timestamptz, %s::timestamptz)").format(
+        table.function("refresh_continuous_aggregate")
+    )
     cursor.execute(refresh, (view.as_string(None), start, end))
 
 

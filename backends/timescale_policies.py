@@ -123,8 +123,8 @@ class TimescalePolicies:
             compressed: tuple[Any, ...] = (0, None, None)
             if is_enabled and table.capabilities.has_policies:
                 name = table.function("hypertable_compression_stats")
-                query = statement("timescale_compression")
-                cursor.execute(query.format(hypertable_compression_stats=name), parameters)
+                query = statement("timescale_compression").format(hypertable_compression_stats=name)
+                cursor.execute(query, parameters)
                 compressed = cursor.fetchone()
         return {
             "hypertable_name": hypertable,
@@ -147,8 +147,8 @@ class TimescalePolicies:
     def _replace_policy(self, model: type, what: str, kinds: tuple[str, ...], age: Interval) -> int:
         with self._hypertable(model, f"a {what} policy") as (table, cursor):
             _remove(table, cursor, what, kinds)
-            query = statement("timescale_add_policy")
-            query = query.format(add=table.function(f"add_{what}_policy"))
+            add = table.function(f"add_{what}_policy")
+            query = statement("timescale_add_policy").format(add=add)
             cursor.execute(query, {**table.relation.parameters, **as_parameters(age)})
             return int(cursor.fetchone()[0])
 

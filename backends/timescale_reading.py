@@ -76,7 +76,7 @@ class TimescaleReader(OrmReader):
         with translated_errors(using), private_connection(using), _snapshot(using):
             return super().aggregate(measurement_or_model, field, *args, **options)
 
-    def aggregate_statement(  # type: ignore[override]
+    def aggregate_statement(
         self, asked: AggregateQuery, table: Any, segments: Sequence[Segment]
     ) -> Sql:
         """Return the statement by ``time_bucket``, and over a continuous aggregate that fits."""
