@@ -33,6 +33,7 @@ _ABOUT_THE_SERVER = (
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: data, integrity, check option,
 # a limit that one row passes, an exception that a trigger raises.
 _DATA_CODES = ("22", "23", "44", "54", "P0")
+_MISSING_CODES = ("42P01", "42703", "3F000")  # no such table, column, schema
 _MISSING_TABLE = ("no such table", "no such column", "has no column", "doesn't exist")
 
 
@@ -42,11 +43,16 @@ def translated_errors(alias: str) -> Iterator[None]:
     try:
         yield
     except ProgrammingError as error:
-        raise _not_migrated(alias, error) from error
+        code = getattr(error.__cause__, "sqlstate", None)
+        if code in _MISSING_CODES or (code is None and _names_missing_table(error)):
+            raise _not_migrated(alias, error) from error
+        raise BackendMisconfigured(
+            f"database {alias!r} refused a statement: {str(error).strip()}"
+        ) from error
     except NotSupportedError as error:
         raise BackendMisconfigured(f"database {alias!r}: {error}") from error
     except (OperationalError, InterfaceError, InternalError) as error:
-        if any(words in str(error) for words in _MISSING_TABLE):
+        if _names_missing_table(error):
             raise _not_migrated(alias, error) from error
         raise TransientBackendError(f"database {alias!r}: {error}") from error
     except DatabaseError as error:
@@ -78,6 +84,10 @@ def _is_about_the_data(error: DatabaseError) -> bool:
     """Look at PostgreSQL's code: Django's class alone blames the statement or the server."""
     code = getattr(error.__cause__, "sqlstate", None) or ""
     return code.startswith(_DATA_CODES)
+
+
+def _names_missing_table(error: Exception) -> bool:
+    return any(words in str(error) for words in _MISSING_TABLE)
 
 
 def _not_migrated(alias: str, error: Exception) -> BackendMisconfigured:

@@ -12,7 +12,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from tailrace.backends.registry import backends
-from tailrace.pipeline.errors import StreamUnavailable
+from tailrace.pipeline.errors import BackendError, StreamUnavailable
 from tailrace.pipeline.schedule import broker_visibility_seconds
 from tailrace.pipeline.stream import Stream, safe_url
 
@@ -38,6 +38,8 @@ def register() -> None:
     from .databases.checks import check_databases
 
     checks.register(check_databases, checks.Tags.models)
+    # Asks the database, so Django runs it with migrate and check --database only.
+    checks.register(check_storages, checks.Tags.database)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Messages:
@@ -57,6 +59,26 @@ def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Me
             backends.make(alias).setup()
         except ImproperlyConfigured as error:
             messages.append(checks.Error(str(error), id="tailrace.E003"))
+    return messages
+
+
+def check_storages(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Messages:
+    """W007: the storage can do what its backend is for."""
+    messages: Messages = []
+    for alias in conf.get_config().backends:
+        try:
+            backend = backends.make(alias)
+        except ImproperlyConfigured:
+            continue  # E003 has said so
+        check = getattr(backend, "check", None)
+        if check is None or backend.get_db_alias() not in (databases or ()):
+            continue
+        try:
+            messages += check("tailrace.W007")
+        except BackendError as error:
+            messages.append(checks.Warning(str(error), id="tailrace.W007"))
     return messages
 
 

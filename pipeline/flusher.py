@@ -241,12 +241,20 @@ class Flusher:
             self._note_memory(shard, self._stream.send(shard, frames))
         except StreamFull:
             if self._config.overflow == "drop_newest":
-                self._count_drops(ledger.DROPPED_STREAM_FULL, frames)
+                self._drop_newest(shard, frames)
                 return
             if self._config.overflow == "block":
                 raise
-            self._stream.make_room(shard)
+            self._stream.make_room(shard, self._producer.stubs)
             self._note_memory(shard, self._stream.send(shard, frames))
+
+    def _drop_newest(self, shard: int, frames: list[bytes]) -> None:
+        """Drop the events, but not the counts: frames without events go through."""
+        counting = [frame for frame in frames if not decode_header(frame).events]
+        full = [frame for frame in frames if decode_header(frame).events]
+        self._count_drops(ledger.DROPPED_STREAM_FULL, full)
+        if counting:
+            self._note_memory(shard, self._stream.send(shard, counting, ignores_bound=True))
 
     def _note_memory(self, shard: int, token: str) -> None:
         if self._memories.setdefault(shard, token) != token:

@@ -131,6 +131,19 @@ class Producer:
             logger.warning("dropped a frame that cannot be counted: %s", error)
             return None
 
+    def stubs(self, frames: list[bytes]) -> list[bytes]:
+        """Return what to leave where frames are cut off a stream, at most one a producer.
+
+        A producer that has ended sends no later frame that would show the gap. One that goes
+        on shows it itself, and the stub is dropped as a copy.
+        """
+        latest: dict[bytes, FrameHeader] = {}
+        for frame in frames:
+            stub = self.stub(frame)
+            if stub is not None:
+                latest[stub.producer] = stub
+        return [self.stub_frame(stub)[1] for stub in latest.values()]
+
     def stub_frame(self, stub: FrameHeader) -> tuple[int, bytes]:
         """Make the frame of a :meth:`stub`."""
         shard = int.from_bytes(stub.producer[-_SHARD_BYTES:], "big")

@@ -13,7 +13,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import ledger
+from . import ledger, process_ends
 from .buffer import Buffer
 from .config import Config
 from .context import SUPPRESSED, current_trace
@@ -35,10 +35,17 @@ class _Process:
         self.config = config
         self.buffer = Buffer(config)
         self.flusher = Flusher(config, self.buffer)
+        self.pid = os.getpid()
         self.append = self._append_first
 
     def _append_first(self, event: tuple[Any, ...]) -> None:
         """Append, and start the flusher; from then on, appending is all there is to do."""
+        if self.pid != os.getpid():
+            # A fork that ran no hooks, as uWSGI's: number what is sent as a process of our own.
+            _after_fork_in_child()
+            if _process is not None:
+                _process.append(event)
+            return
         self.append = self.buffer.append
         self.buffer.append(event)
         self.flusher.start()
@@ -56,6 +63,9 @@ def configure(config: Config | None) -> None:
     global _process
     close()
     _process = _Process(config) if config is not None and config.enabled else None
+    if _process is not None:
+        process_ends.follow(flush, close)
+        process_ends.follow_uwsgi(_after_fork_in_child)
 
 
 def configured() -> Config | None:
@@ -223,7 +233,7 @@ def _is_coroutine_function(function: Callable[..., Any]) -> bool:
 def _after_fork_in_child() -> None:
     """Start afresh: the parent still has, and sends, what its buffer holds."""
     global _process
-    if _process is not None:
+    if _process is not None and _process.pid != os.getpid():
         _process.flusher.after_fork_in_child()
         _process = _Process(_process.config)
 

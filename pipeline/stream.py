@@ -81,8 +81,13 @@ class Stream:
 
     # --- for the flusher
 
-    def send(self, shard: int, frames: Sequence[bytes]) -> str:
+    def send(self, shard: int, frames: Sequence[bytes], ignores_bound: bool = False) -> str:
         """Append frames, all or none, in order.
+
+        Args:
+            shard: To which stream.
+            frames: What to append.
+            ignores_bound: Even if our share of Redis is full; for frames that only count.
 
         Returns:
             What :meth:`memory_token` returns.
@@ -92,7 +97,8 @@ class Stream:
             StreamUnavailable: it cannot be known whether the frames arrived; sending them
                 again is safe, since the drain drops what it has seen.
         """
-        if self._bytes.get(shard, 0) > self._max_bytes and not self._has_room_now(shard):
+        is_full = self._bytes.get(shard, 0) > self._max_bytes
+        if is_full and not ignores_bound and not self._has_room_now(shard):
             raise StreamFull(f"shard {shard} holds {self._bytes[shard]} bytes")
         with self._translated():
             # MULTI, or else an entry in the middle could fail (out of memory) while the next
@@ -111,14 +117,22 @@ class Stream:
                 self._bytes[shard] = self._bytes.get(shard, 0) + sum(map(len, frames))
             return self._memory_token(results)
 
-    def make_room(self, shard: int) -> None:
-        """Cut the oldest entries off until a tenth is free; the drain books them as trimmed."""
+    def make_room(
+        self, shard: int, stubs_of: Callable[[list[bytes]], list[bytes]] = lambda frames: []
+    ) -> None:
+        """Cut the oldest entries off until a tenth is free; the drain books them as trimmed.
+
+        Args:
+            shard: Which stream.
+            stubs_of: Makes, of frames that are cut off, the frames that say so; they are
+                appended in the same transaction.
+        """
         with self._translated():
             enough = self._max_bytes * (1 - _TRIM_SHARE)
-            while self._trim_oldest(shard) and self._bytes[shard] > enough:
+            while self._trim_oldest(shard, stubs_of) and self._bytes[shard] > enough:
                 pass
 
-    def _trim_oldest(self, shard: int) -> bool:
+    def _trim_oldest(self, shard: int, stubs_of: Callable[[list[bytes]], list[bytes]]) -> bool:
         """Cut a tenth of the entries off; return whether there is more to cut."""
         client = self._redis()
         stream = self._key(shard, "stream")
@@ -131,9 +145,13 @@ class Stream:
         pipe = client.pipeline(transaction=True)
         pipe.xtrim(stream, minid=_next_id(last_cut), approximate=False)
         pipe.set(self._key(shard, "trimmed"), last_cut)
+        stubs = stubs_of([item.get(_FIELD, b"") for _, item in entries])
+        for stub in stubs:
+            pipe.xadd(stream, {_FIELD: stub})
         pipe.memory_usage(stream)
         self._note_bytes(shard, pipe.execute()[-1])
-        return True
+        # A stub for each entry would come back for ever.
+        return len(stubs) < len(entries)
 
     def memory_token(self, shard: int) -> str:
         """Return a token; another one than last time means that Redis may have lost something.
@@ -308,8 +326,9 @@ class Stream:
                 f"Redis at {safe_url(self._config.redis_url)} refused a command: {error}"
             ) from error
         except (redis.RedisError, OSError, ValueError) as error:
+            why = str(error).rstrip(".")
             raise StreamUnavailable(
-                f"Redis at {safe_url(self._config.redis_url)} cannot be reached: {error}. "
+                f"Redis at {safe_url(self._config.redis_url)} cannot be reached: {why}. "
                 "Check TAILRACE['REDIS_URL'] and that the server runs."
             ) from error
 

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tailrace.pipeline.config import Config
@@ -68,7 +68,7 @@ class MemoryStream:
 
     # --- for the flusher
 
-    def send(self, shard: int, frames: Sequence[bytes]) -> str:
+    def send(self, shard: int, frames: Sequence[bytes], ignores_bound: bool = False) -> str:
         """Append frames; return :meth:`memory_token`.
 
         Raises:
@@ -76,24 +76,34 @@ class MemoryStream:
         """
         with self._lock:
             known = self._shard(shard)
-            if self.memory_bytes(shard) > self._max_bytes:
+            if not ignores_bound and self.memory_bytes(shard) > self._max_bytes:
                 raise StreamFull(f"shard {shard} holds {self.memory_bytes(shard)} bytes")
             for frame in frames:
                 known.last_id = self._new_id(known)
                 known.entries.append(Entry(known.last_id, bytes(frame)))
             return self.memory_token(shard)
 
-    def make_room(self, shard: int) -> None:
+    def make_room(
+        self, shard: int, stubs_of: Callable[[list[bytes]], list[bytes]] = lambda frames: []
+    ) -> None:
         """Cut the oldest entries off until a tenth of the shard's share is free."""
+        cut_off = self._cut(shard)
+        if stubs := stubs_of(cut_off):
+            self.send(shard, stubs, ignores_bound=True)
+
+    def _cut(self, shard: int) -> list[bytes]:
+        frames: list[bytes] = []
         with self._lock:
             known = self._shard(shard)
             enough = self._max_bytes * (1 - _TRIM_SHARE)
             while known.entries:
                 cut = math.ceil(len(known.entries) * _TRIM_SHARE)
                 known.trimmed = known.entries[cut - 1].id
+                frames += [entry.frame for entry in known.entries[:cut]]
                 del known.entries[:cut]
                 if self.memory_bytes(shard) <= enough:
-                    return
+                    break
+        return frames
 
     def memory_token(self, shard: int) -> str:
         """Return a token; another one than last time: the stream may have lost something."""

@@ -53,6 +53,9 @@ def configure(variant: str, directory: str, redis_url: str) -> None:
             "default": {
                 "ENGINE": "django.db.backends.sqlite3",
                 "NAME": os.path.join(directory, f"{variant}.sqlite3"),
+                # As in production. A connection a request would also measure how long SQLite
+                # takes to parse the schema, once a request: with nine tables more, 0.1 ms.
+                "CONN_MAX_AGE": None,
                 "OPTIONS": {
                     "transaction_mode": "IMMEDIATE",
                     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",

@@ -11,7 +11,12 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from tailrace.django_integration.management.base import TailraceCommand
-from tailrace.pipeline.errors import BackendError, BackendMisconfigured, StreamUnavailable
+from tailrace.pipeline.errors import (
+    BackendError,
+    BackendMisconfigured,
+    StreamUnavailable,
+    TailraceError,
+)
 from tailrace.pipeline.runtime import Runtime, runtime
 
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -66,7 +71,9 @@ class Command(TailraceCommand):
     def _loop(self, process: Runtime, aliases: list[str]) -> int:
         total = 0
         pause = interval = process.config.drain_interval_seconds
+        due = dict.fromkeys(process.chores, 0.0)
         while not self._is_stopped:
+            self._do_chores(process, due)
             events, is_empty, error = self._round(process, aliases)
             total += events
             if isinstance(error, BackendMisconfigured):
@@ -77,6 +84,17 @@ class Command(TailraceCommand):
             if is_empty or error is not None:
                 self._sleep(pause)
         return total
+
+    def _do_chores(self, process: Runtime, due: dict[str, float]) -> None:
+        """Do what beat would start, where there is no beat."""
+        for name, chore in process.chores.items():
+            if time.monotonic() < due[name]:
+                continue
+            due[name] = time.monotonic() + chore.every_seconds
+            try:
+                chore.run()
+            except TailraceError as error:
+                self.stderr.write(f"{name}: {error} It is tried again when it is due.")
 
     def _sleep(self, seconds: float) -> None:
         """Sleep, but wake up soon after a signal."""

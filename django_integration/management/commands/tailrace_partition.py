@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from tailrace.backends import get_backend
+from tailrace.django_integration.management.base import TailraceCommand
 from tailrace.pipeline.errors import TailraceError
 
 
-class Command(BaseCommand):
+class Command(TailraceCommand):
     """Turns the plain table of a PostgresBackend into a partitioned one."""
 
     help = (
