@@ -52,6 +52,13 @@ class Emitted(list[tuple[Any, ...]]):
         return made[0]
 
 
+@pytest.fixture(autouse=True)
+def _connections_may_be_looked_at(django_db_blocker: Any) -> Iterator[None]:
+    """The end of a request looks at each open connection, another test's among them."""
+    with django_db_blocker.unblock():
+        yield
+
+
 @pytest.fixture
 def emitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emitted]:
     """Recorders emit into a list; afterwards the project's configuration is back."""
