@@ -17,24 +17,30 @@ SITE = Path(__file__).with_name("overhead_site.py")
 
 def main(rounds: int = 5, requests: int = 1_000) -> None:
     """Run every variant in turn, ``rounds`` times; print medians and ratios."""
-    figures: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    with tempfile.TemporaryDirectory() as directory, RedisServer(Path(directory)) as server:
-        for _ in range(rounds):
-            for variant in VARIANTS:
-                figures[variant].append(_run(variant, requests, server))
-    bare = statistics.median(figures["bare"])
-    added = {v: statistics.median(f) - bare for v, f in figures.items() if v != "bare"}
-    print(f"CPU of a request with {QUERIES} ORM queries, median of {rounds} x {requests}:")
+    for options, how in (([], "a connection a request"), (["--persistent"], "one connection")):
+        figures: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        with tempfile.TemporaryDirectory() as directory, RedisServer(Path(directory)) as server:
+            for _ in range(rounds):
+                for variant in VARIANTS:
+                    figures[variant].append(_run(variant, requests, server, options))
+        print(f"CPU of a request with {QUERIES} ORM queries, {how}, median of {rounds}:")
+        _report({variant: statistics.median(f) for variant, f in figures.items()})
+
+
+def _report(medians: dict[str, float]) -> None:
+    bare = medians.pop("bare")
+    ours = medians["tailrace"] - bare
     print(f"  {'bare':<14} {bare:8.0f} us")
-    for variant, cost in added.items():
-        ratio = "" if variant == "tailrace" else f"  = {cost / added['tailrace']:5.1f} x tailrace"
-        print(f"  {variant:<14} {cost:+8.0f} us{ratio}")
+    for variant, median in medians.items():
+        added = median - bare
+        ratio = "" if variant == "tailrace" else f"  = {added / ours:5.1f} x tailrace"
+        print(f"  {variant:<14} {added:+8.0f} us{ratio}")
 
 
-def _run(variant: str, requests: int, server: RedisServer) -> float:
+def _run(variant: str, requests: int, server: RedisServer, options: list[str]) -> float:
     with server.client() as client:
         client.flushall()
-    command = [sys.executable, str(SITE), variant, f"--requests={requests}"]
+    command = [sys.executable, str(SITE), variant, f"--requests={requests}", *options]
     done = subprocess.run(
         [*command, f"--redis-url={server.url()}"], capture_output=True, text=True, timeout=300
     )
