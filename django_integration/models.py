@@ -44,6 +44,7 @@ class ShardCheckpoint(models.Model):
 
     class Meta:
         verbose_name = "checkpoint"
+        permissions = [("view_database_health", "Can view database health")]
         constraints = [
             models.UniqueConstraint(fields=["backend", "shard"], name="tailrace_checkpoint_unique")
         ]
