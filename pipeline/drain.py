@@ -31,8 +31,9 @@ logger = logging.getLogger("tailrace")
 
 _measurement_of = attrgetter("measurement")
 
-LEASE_SECONDS = 15.0
-"""A drainer that is silent for this long is taken for dead."""
+LEASE_SECONDS = 5.0
+"""A drainer that is silent for this long is taken for dead. So long does a shard wait for the next
+one after a SIGKILL; one that is only slow finds its checkpoint moved, and nothing is lost."""
 
 
 class Backend(Protocol):
