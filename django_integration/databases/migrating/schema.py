@@ -7,7 +7,7 @@ from typing import Any
 
 _INVALID_INDEXES = """
     SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-     WHERE NOT i.indisvalid
+     WHERE NOT i.indisvalid AND pg_table_is_visible(c.oid)
 """
 
 
