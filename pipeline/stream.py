@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -326,6 +327,12 @@ class Stream:
                 f"Redis at {safe_url(self._config.redis_url)} refused a command: {error}"
             ) from error
         except (redis.RedisError, OSError, ValueError) as error:
+            if not _is_legible(self._config.redis_url):
+                # What the parser took for a port can be half of a password: not a word of it.
+                raise StreamUnavailable(
+                    f"TAILRACE['REDIS_URL'] ({safe_url(self._config.redis_url)}) is no URL: "
+                    "percent-encode the characters / ? # @ : of its user name and password."
+                ) from None
             why = str(error).rstrip(".")
             raise StreamUnavailable(
                 f"Redis at {safe_url(self._config.redis_url)} cannot be reached: {why}. "
@@ -359,11 +366,23 @@ def _connect(config: Config, timeout_seconds: float, on_connect: Callable[[Any],
 
 
 def safe_url(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url.partition("?")[0]
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2], query="").geturl()
+    """Return a URL without its password, also where that was not percent-encoded."""
+    scheme, mark, rest = url.rpartition("://") if url.count("://") == 1 else ("", "", url)
+    place = re.split("[?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(place) :]:
+        return f"{scheme}{mark}***"  # nobody can say where the password ends
+    user, at, host = place.rpartition("@")
+    leading = "//" if not mark and user.startswith("//") else ""
+    return f"{scheme}{mark}{leading}***@{host}" if at else f"{scheme}{mark}{place}"
+
+
+def _is_legible(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return "@" not in parts.path + parts.fragment
 
 
 def id_key(entry_id: str) -> tuple[int, int]:
