@@ -15,9 +15,12 @@ from tailrace.django_integration.databases.secrets import HIDDEN, scrub, without
 WRONG = "wr0ng-P@ss/word'x"
 COMMANDS = [
     ("migrate_all", "--check"),
+    ("migrate_all", "--dry-run", "--traceback", "-v", "3"),
     ("migrate_all", "--skip-makemigrations", "--non-interactive", "--traceback", "-v", "3"),
     ("migrate_all", "--repair", "--non-interactive", "--skip-makemigrations"),
     ("migrator", "--auto", "-v", "3"),
+    ("migrator", "--auto", "--database", "analytics", "--traceback", "-v", "3"),
+    ("check", "--database", "default", "--database", "analytics", "--traceback"),
     ("tailrace_maintain", "--cleanup", "--vacuum", "--health-check", "--traceback", "-v", "3"),
 ]
 #: What goes wrong with the alias ``analytics``.
