@@ -13,8 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tailrace.backends.registry import backends
 from tailrace.pipeline.errors import BackendError, StreamUnavailable
+from tailrace.pipeline.redis_url import safe_url
 from tailrace.pipeline.schedule import broker_visibility_seconds
-from tailrace.pipeline.stream import Stream, safe_url
+from tailrace.pipeline.stream import Stream
 
 from . import conf
 from .reading_routes import check_readings

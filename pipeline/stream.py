@@ -14,12 +14,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import redis
 import redis.backoff
@@ -28,6 +26,7 @@ import redis.retry
 
 from .config import Config
 from .errors import StreamFull, StreamUnavailable
+from .redis_url import is_legible, safe_url
 
 START = "0-0"
 """Position before the first entry of any stream."""
@@ -327,7 +326,7 @@ class Stream:
                 f"Redis at {safe_url(self._config.redis_url)} refused a command: {error}"
             ) from error
         except (redis.RedisError, OSError, ValueError) as error:
-            if not _is_legible(self._config.redis_url):
+            if not is_legible(self._config.redis_url):
                 # What the parser took for a port can be half of a password: not a word of it.
                 raise StreamUnavailable(
                     f"TAILRACE['REDIS_URL'] ({safe_url(self._config.redis_url)}) is no URL: "
@@ -363,26 +362,6 @@ def _connect(config: Config, timeout_seconds: float, on_connect: Callable[[Any],
             )
         return redis.cluster.RedisCluster.from_url(url, **options)
     return redis.Redis.from_url(url, **options)
-
-
-def safe_url(url: str) -> str:
-    """Return a URL without its password, also where that was not percent-encoded."""
-    scheme, mark, rest = url.rpartition("://") if url.count("://") == 1 else ("", "", url)
-    place = re.split("[?#]", rest, maxsplit=1)[0]
-    if "@" in rest[len(place) :]:
-        return f"{scheme}{mark}***"  # nobody can say where the password ends
-    user, at, host = place.rpartition("@")
-    leading = "//" if not mark and user.startswith("//") else ""
-    return f"{scheme}{mark}{leading}***@{host}" if at else f"{scheme}{mark}{place}"
-
-
-def _is_legible(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    return "@" not in parts.path + parts.fragment
 
 
 def id_key(entry_id: str) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from django.core.management.base import CommandError
 from tailrace.django_integration.management.base import TailraceCommand
 from tailrace.pipeline.errors import TailraceError
 from tailrace.pipeline.ledger import NOTE, Balance
+from tailrace.pipeline.redis_url import safe_url
 from tailrace.pipeline.runtime import Runtime, ShardStatus, runtime
-from tailrace.pipeline.stream import safe_url
 
 _ATTEMPTS = 5
 
