@@ -19,7 +19,9 @@ from readings.conftest import Storage
 from readings.station.models import MeterReading, WeatherStationReading
 from readings.test_processes import ReadingsSite, make_site
 from tailrace.backends.model_tables import table_of
+from tailrace.django_integration import conf
 from tailrace.django_integration.models import Device, Event
+from tailrace.django_integration.recorders import install_recorders
 from tailrace.django_integration.simulation.devices import Fleet, messages
 from tailrace.django_integration.simulation.progress import Progress
 from tailrace.django_integration.simulation.web import discovered_paths
@@ -106,6 +108,8 @@ def test_wrong_arguments(storage: Storage, arguments: list[str], words: str) -> 
 
 def test_web_traffic_in_this_process(storage: Storage) -> None:
     middleware = ["tailrace.django_integration.middleware.TelemetryMiddleware"]
+    # Another test may have taken the recorders off; installing them twice is as good as once.
+    install_recorders(conf.get_config())
     with override_settings(ROOT_URLCONF="readings.urls", MIDDLEWARE=middleware):
         assert discovered_paths() == ["/", "/old/", "/shop/bad/", "/shop/list/"]
         out, _ = simulate("web", "--rate=200", "--duration=0.3", "--seed=3")
