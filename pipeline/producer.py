@@ -140,7 +140,8 @@ class Producer:
         latest: dict[bytes, FrameHeader] = {}
         for frame in frames:
             stub = self.stub(frame)
-            if stub is not None:
+            # A stub of an earlier cut lies behind frames that were sent after its own.
+            if stub is not None and stub.sequence >= _sequence(latest.get(stub.producer)):
                 latest[stub.producer] = stub
         return [self.stub_frame(stub)[1] for stub in latest.values()]
 
@@ -161,3 +162,7 @@ class Producer:
             if counts != reported:
                 lane.unsent[outcome].update(counts - reported)
                 self._reported[outcome] = counts.copy()
+
+
+def _sequence(header: FrameHeader | None) -> int:
+    return header.sequence if header is not None else 0

@@ -73,3 +73,14 @@ def test_a_counting_frame_carries_totals_and_no_events() -> None:
     assert header.unsent == {"dropped:spool_full": {"a": 5}}
     assert header.producer == before.producer, "it goes to the home shard"
     assert decode_header(producer.counting_frame((shard + 1) % 3)[1]).sequence == 1
+
+
+def test_stubs_of_cut_frames_keep_the_latest_totals_whatever_their_order() -> None:
+    """A stub of an earlier cut lies behind frames that were numbered after it."""
+    producer = Producer(1, {})
+    frames = [producer.frame(0, ["m"] * 10, producer.payload([]))[1] for _ in range(9)]
+    goodbye = producer.counting_frame(0, is_last=True)[1]
+    (early,) = producer.stubs(frames[:3])
+    (stub,) = producer.stubs([*frames[3:], goodbye, early])
+    header = decode_header(stub)
+    assert (header.sequence, header.sent, header.is_last) == (10, {"m": 90}, True)
