@@ -9,6 +9,24 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 
+from .rollup_models import Job, RollupBucket, RollupInvalidation, RollupLevel, RollupSource
+
+__all__ = [
+    "DeadLetter",
+    "Device",
+    "Event",
+    "ExceptionGroup",
+    "Job",
+    "LedgerEntry",
+    "ProducerMark",
+    "RawMessage",
+    "RollupBucket",
+    "RollupInvalidation",
+    "RollupLevel",
+    "RollupSource",
+    "ShardCheckpoint",
+]
+
 
 class Event(models.Model):
     """One observation."""

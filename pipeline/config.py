@@ -20,6 +20,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from .retention import RetentionConfig, policies_of
+from .rollup import RollupConfig, rollups_of
+
 DEFAULT_BACKEND = "tailrace.backends.database.DatabaseBackend"
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -138,6 +141,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         default_factory=lambda: {"cleanup": 3600.0}
     )
     """Seconds between the runs of each part of ``tailrace_maintain`` that beat does."""
+    rollups: dict[str, RollupConfig | bool] = {}
+    """Continuous aggregates by name; ``False`` turns a built-in one off."""
+    retention: dict[str, RetentionConfig | str | None] = {}
+    """How long to keep what, by measurement, model of readings, ``rollup:<width>`` or ``*``."""
+    retention_interval_seconds: Seconds = 600.0
+    """How often beat applies it."""
     queue: str | None = None
     """Celery queue of Tailrace's tasks; by default the host's default queue."""
 
@@ -236,4 +245,10 @@ def _contradictions(config: Config) -> list[Problem]:
                 "Leave it out for the default database, or set ENABLED to False.",
             )
         )
+    rollups, wrong_rollups = rollups_of(config.rollups)
+    _, wrong_policies = policies_of(config.retention, rollups)
+    for name, messages in (("ROLLUPS", wrong_rollups), ("RETENTION", wrong_policies)):
+        for message in messages:
+            hint = f"See docs/{name.lower()}.md; what is wrong does not count until then."
+            problems.append(Problem("invalid", name, f"TAILRACE['{name}']: {message}.", hint))
     return problems

@@ -1,0 +1,167 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("tailrace", "0003_permissions"),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name="RollupInvalidation",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "owner",
+                    models.CharField(
+                        db_index=True, help_text="source:<its id> or level:<its id>", max_length=80
+                    ),
+                ),
+                ("low_us", models.BigIntegerField()),
+                ("high_us", models.BigIntegerField()),
+            ],
+            options={
+                "verbose_name": "invalidation",
+            },
+        ),
+        migrations.CreateModel(
+            name="Job",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                ("name", models.CharField(max_length=150)),
+                ("owner", models.CharField(blank=True, default="", max_length=64)),
+                ("expires_us", models.BigIntegerField(default=0)),
+                (
+                    "runs",
+                    models.TextField(
+                        default="[]", help_text="The latest ones, as JSON, newest first."
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "job",
+                "constraints": [
+                    models.UniqueConstraint(fields=("backend", "name"), name="tailrace_job_unique")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="RollupBucket",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("level_id", models.BigIntegerField()),
+                ("bucket_us", models.BigIntegerField(help_text="Its first instant.")),
+                (
+                    "group",
+                    models.TextField(help_text="Values of the tags grouped by, as a JSON list."),
+                ),
+                (
+                    "field",
+                    models.CharField(
+                        blank=True, help_text="Empty: the rows themselves.", max_length=200
+                    ),
+                ),
+                (
+                    "count",
+                    models.BigIntegerField(
+                        help_text="Values that are not null, of any type; or rows."
+                    ),
+                ),
+                (
+                    "wholes",
+                    models.BigIntegerField(default=0, help_text="How many of them are integers."),
+                ),
+                (
+                    "others",
+                    models.BigIntegerField(default=0, help_text="How many are other numbers."),
+                ),
+                ("whole_sum", models.TextField(default="0", help_text="Exact, of any size.")),
+                ("other_sum", models.TextField(default="0", help_text="A float or a decimal.")),
+                ("whole_min", models.BigIntegerField(null=True)),
+                ("whole_max", models.BigIntegerField(null=True)),
+                ("other_min", models.TextField(blank=True, default="")),
+                ("other_max", models.TextField(blank=True, default="")),
+                ("sketch", models.BinaryField(null=True)),
+            ],
+            options={
+                "verbose_name": "rollup bucket",
+                "indexes": [
+                    models.Index(fields=["level_id", "bucket_us"], name="tailrace_bucket_level")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="RollupLevel",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                ("rollup", models.CharField(max_length=64)),
+                ("level", models.BigIntegerField()),
+                ("source", models.CharField(max_length=200)),
+                ("fingerprint", models.CharField(max_length=64)),
+                ("declaration", models.TextField(help_text="What was declared, as JSON.")),
+                (
+                    "is_declared_here",
+                    models.BooleanField(
+                        default=False, help_text="By continuous_aggregate(), and in no settings."
+                    ),
+                ),
+                (
+                    "floor_us",
+                    models.BigIntegerField(
+                        help_text="First time whose buckets are all there: retention has been before it."
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "rollup level",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "rollup", "level"), name="tailrace_rollup_level"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="RollupSource",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                ("source", models.CharField(max_length=200)),
+                (
+                    "threshold_us",
+                    models.BigIntegerField(help_text="First time that no refresh has reached."),
+                ),
+                (
+                    "floor_us",
+                    models.BigIntegerField(
+                        help_text="First time whose rows are all there: retention has been before it."
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "rolled-up source",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "source"), name="tailrace_rollup_source"
+                    )
+                ],
+            },
+        ),
+    ]
