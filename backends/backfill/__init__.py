@@ -1,0 +1,1 @@
+"""The ends of a backfill on each backend: where events are read, and where they are written."""
