@@ -123,3 +123,21 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.backend}: {self.name}"
+
+
+class RetentionPolicy(models.Model):
+    """A policy that ``create_retention_policy()`` made, and no settings."""
+
+    backend = models.CharField(max_length=64)
+    target = models.CharField(max_length=200, help_text="app_label.Model of the readings.")
+    drop_after = models.CharField(max_length=32)
+
+    class Meta:
+        verbose_name = "retention policy"
+        verbose_name_plural = "retention policies"
+        constraints = [
+            models.UniqueConstraint(fields=["backend", "target"], name="tailrace_policy_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.backend}: {self.target} after {self.drop_after}"

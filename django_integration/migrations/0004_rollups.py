@@ -164,4 +164,30 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="RetentionPolicy",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                (
+                    "target",
+                    models.CharField(help_text="app_label.Model of the readings.", max_length=200),
+                ),
+                ("drop_after", models.CharField(max_length=32)),
+            ],
+            options={
+                "verbose_name": "retention policy",
+                "verbose_name_plural": "retention policies",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "target"), name="tailrace_policy_unique"
+                    )
+                ],
+            },
+        ),
     ]
