@@ -9,9 +9,12 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 
+from .backfills.models import Backfill, BackfillStep
 from .rollup_models import Job, RollupBucket, RollupInvalidation, RollupLevel, RollupSource
 
 __all__ = [
+    "Backfill",
+    "BackfillStep",
     "DeadLetter",
     "Device",
     "Event",

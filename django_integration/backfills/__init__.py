@@ -1,1 +1,1 @@
-"""Backfills on Django: their records, the kinds that there are, and what pages and commands call."""
+"""Backfills on Django: their records, the kinds there are, and what pages and commands call."""

@@ -41,7 +41,7 @@ from tailrace.pipeline.event import Event
 from .parameters import Parameter
 
 Values = Mapping[str, Any]
-"""Parsed parameters by name: ``str``, ``int``, ``float``, ``bool``, aware ``datetime``, ``None``."""
+"""Parsed parameters by name: texts, numbers, booleans, aware datetimes, ``None``."""
 
 
 class BackfillRefused(TailraceError):
