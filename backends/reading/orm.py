@@ -17,7 +17,6 @@ from django.db.models.functions import Cast
 from tailrace.backends.django_errors import translated_errors
 from tailrace.backends.private_connection import private_connection
 from tailrace.backends.reader import Reader
-from tailrace.pipeline.errors import BackendMisconfigured
 from tailrace.pipeline.interval import Buckets
 
 from .arguments import zone_is_fixed
@@ -35,7 +34,7 @@ from .result import (
     total,
 )
 from .statement import aggregate_statement, tells_apart
-from .tables import EventTable, ReadingTable, Table
+from .tables import EventTable, ReadingTable, Table, check_clock
 
 _LONG_WINDOW = timedelta(days=20 * 366)
 _MICROSECOND = timedelta(microseconds=1)
@@ -165,7 +164,7 @@ def _aggregate(asked: AggregateQuery, table: Table, make: Callable[..., Sql]) ->
     if asked.interval is None:
         statement = make(asked, table, ())
         return answer(asked, _computed(asked, table, _rows(table, statement), None), None)
-    _check_clock(table.dialect.connection)
+    check_clock(table.dialect.connection)
     start, last = _bounds(asked, table)
     if start is None or last is None:
         return []
@@ -185,15 +184,6 @@ def _bounds(asked: AggregateQuery, table: Table) -> tuple[datetime | None, datet
     if asked.fill is not None or (start and last and last - start < _LONG_WINDOW):
         return start, last
     return table.extremes(asked.window)
-
-
-def _check_clock(connection: Any) -> None:
-    if connection.features.supports_timezones or connection.timezone is UTC:
-        return
-    raise BackendMisconfigured(
-        f"database {connection.alias!r} stores times by the clock of {connection.timezone}: leave "
-        f"DATABASES[{connection.alias!r}]['TIME_ZONE'] out, and set USE_TZ = True"
-    )
 
 
 def _rows(table: Table, statement: Sql) -> list[tuple[Any, ...]]:

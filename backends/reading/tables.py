@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.apps import apps
 from django.db import models
+
+from tailrace.pipeline.errors import BackendMisconfigured
 
 from .arguments import Filters
 from .columns import ReadingSchema, in_utc, kind_of
@@ -187,6 +189,20 @@ class ReadingTable(Table):
     def number(self, name: str) -> Number:
         column = self.schema.column(name)
         return self.dialect.typed(self._column(column), kind_of(column))
+
+
+def check_clock(connection: Any) -> None:
+    """Refuse to put times into buckets that a database stores by a wall clock.
+
+    Raises:
+        BackendMisconfigured: says which setting to leave out.
+    """
+    if connection.features.supports_timezones or connection.timezone is UTC:
+        return
+    raise BackendMisconfigured(
+        f"database {connection.alias!r} stores times by the clock of {connection.timezone}: leave "
+        f"DATABASES[{connection.alias!r}]['TIME_ZONE'] out, and set USE_TZ = True"
+    )
 
 
 def _target(column: Any) -> Any:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 from tailrace.pipeline.interval import ORIGIN
+from tailrace.pipeline.sketch import LN_GAMMA, SIDE
 
 YEAR_ONE = datetime(1, 1, 1)
 EPOCH_SECONDS = int((datetime(1970, 1, 1) - YEAR_ONE).total_seconds())
@@ -113,6 +114,17 @@ class Dialect(ABC):
     def double(self, number: str) -> str:
         """Return a number as a double."""
         return f"CAST({number} AS DOUBLE PRECISION)"
+
+    def bin(self, number: str) -> str:
+        """Return the bin of a sketch that a double counts in; NULL of NULL.
+
+        See :func:`tailrace.pipeline.sketch.bin_of`.
+        """
+        return (
+            f"CASE WHEN {number} > 0 THEN {SIDE:d} + CEIL(LN({number}) / {LN_GAMMA!r}) "
+            f"WHEN {number} < 0 THEN -{SIDE:d} - CEIL(LN(-({number})) / {LN_GAMMA!r}) "
+            f"WHEN {number} = 0 THEN 0 END"
+        )
 
     def whole_sums(self, number: str) -> tuple[str, ...]:
         """Return aggregates of integers from which :meth:`whole_sum` makes the exact sum."""

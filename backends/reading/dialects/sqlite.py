@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tailrace.pipeline.sketch import bin_of
+
 from .base import EPOCH_SECONDS, WHOLE_FLOAT_MAX, WHOLE_FLOAT_MIN, Dialect, Number, Sql
 
 _WHOLE = (
@@ -16,6 +18,7 @@ _OTHER = (
     f"OR n < -{WHOLE_FLOAT_MAX} OR n >= {WHOLE_FLOAT_MAX}) THEN n END"
 )
 _LOW_BITS = 32
+_BIN = "tailrace_bin"
 
 
 class SQLiteDialect(Dialect):
@@ -24,6 +27,11 @@ class SQLiteDialect(Dialect):
     # Flattened, the value's CASE stands in every aggregate, and so does strftime(): measured
     # on 150,000 events, 7.0 us an event instead of 1.7 for a mean.
     fence = " LIMIT -1"
+
+    def prepare(self) -> None:
+        # LN and CEILING are Python's here, too: Django brings them. One call is faster than two.
+        self.connection.ensure_connection()
+        self.connection.connection.create_function(_BIN, 1, _bin, deterministic=True)
 
     def seconds(self, time: str) -> str:
         # Without the fraction: strftime would round it.
@@ -57,6 +65,9 @@ class SQLiteDialect(Dialect):
     def double(self, number: str) -> str:
         return f"CAST({number} AS REAL)"
 
+    def bin(self, number: str) -> str:
+        return f"{_BIN}({number})"
+
     # sum() of integers stops at 64 bits: "integer overflow".
 
     def whole_sums(self, number: str) -> tuple[str, ...]:
@@ -66,3 +77,7 @@ class SQLiteDialect(Dialect):
     def whole_sum(self, *sums: Any) -> int:
         high, low = sums
         return ((high or 0) << _LOW_BITS) + (low or 0)
+
+
+def _bin(number: float | None) -> int | None:
+    return None if number is None else bin_of(number)
