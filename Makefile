@@ -12,9 +12,9 @@ DEMO_DIR ?= .demo
 
 BIN := $(VENV)/bin
 SOURCES := pipeline backends django_integration
-EXTRAS_test := [postgres,influxdb]
-EXTRAS_bench := [postgres,influxdb]
-EXTRAS_lint := [postgres,influxdb]
+EXTRAS_test := [postgres,influxdb,parquet]
+EXTRAS_bench := [postgres,influxdb,parquet]
+EXTRAS_lint := [postgres,influxdb,parquet]
 
 .DEFAULT_GOAL := help
 .PHONY: help demo manage test lint types build bench soak clean

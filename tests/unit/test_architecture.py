@@ -28,6 +28,7 @@ CLIENTS = {
     ),
     "kombu": ("pipeline/tasks.py", "pipeline/schedule.py"),
     "influxdb_client": ("backends/influxdb.py",),
+    "pyarrow": ("pipeline/interchange/parquet.py",),
     "psycopg": (
         "backends/postgres",
         "backends/timescale",
