@@ -150,9 +150,10 @@ class LineEncoder:
         encoded = Encoded([None] * len(events), [""] * len(events), {})
         batch = self._grouped(events)
         parts = [(group, part) for group, places in batch for part in group.parts(events, places)]
-        self._learn(events, batch, parts)
-        for group, places in batch:
-            group.series_into(encoded, events, places)
+        missing = [(group, group.series_into(encoded, events, places)) for group, places in batch]
+        self._learn(events, parts, missing)
+        for group, places in missing:
+            self._series_count += group.make_series(encoded, events, places)
         for group, part in parts:
             texts_into(encoded, group.template(part.kinds), part)
         return encoded
@@ -182,17 +183,14 @@ class LineEncoder:
     def _learn(
         self,
         events: Sequence[Event],
-        batch: list[tuple[_Group, list[int]]],
         parts: list[tuple[_Group, _Part]],
+        missing: list[tuple[_Group, list[int]]],
     ) -> None:
         fields: dict[Field, None] = {}
-        series: list[Event] = []
         for group, part in parts:
             fields.update(dict.fromkeys(group.unknown_fields(part.kinds)))
-        for group, places in batch:
-            series += group.unknown_series(events, places)
+        series = [events[at] for _, places in missing for at in places]
         if fields or series:
-            self._series_count += len(series)
             self._names.learn(list(fields), series)
 
 
@@ -215,7 +213,7 @@ class _Group:
         self._measurement = event.measurement
         self._fields = tuple(event.fields)
         self._names = names
-        self._series: dict[tuple[str, ...], Series | str] = {}
+        self._series: dict[tuple[str, ...], Series] = {}
         self._templates: dict[_Kinds, str | Unencodable] = {}
 
     def parts(self, events: Sequence[Event], places: list[int]) -> Iterator[_Part]:
@@ -232,15 +230,6 @@ class _Group:
         for own_kinds, numbers in parts.items():
             own = [[column[number] for number in numbers] for column in columns]
             yield _Part(own_kinds, [places[number] for number in numbers], own)
-
-    def unknown_series(self, events: Sequence[Event], places: list[int]) -> list[Event]:
-        """Return an event of each series that was not seen before, in their order."""
-        unknown: dict[tuple[str, ...], Event] = {}
-        for at in places:
-            values = tuple(events[at].tags.values())
-            if values not in self._series:
-                unknown.setdefault(values, events[at])
-        return list(unknown.values())
 
     def unknown_fields(self, kinds: _Kinds) -> list[Field]:
         """Return the fields of these types, unless they were seen together before."""
@@ -264,25 +253,33 @@ class _Group:
             self._templates[kinds] = found
         return found
 
-    def series_into(self, encoded: Encoded, events: Sequence[Event], places: list[int]) -> None:
-        """Set the series of some events, or the reason why there is none."""
+    def series_into(
+        self, encoded: Encoded, events: Sequence[Event], places: list[int]
+    ) -> list[int]:
+        """Set the series of some events; return where there is none yet."""
         known, target = self._series, encoded.series
+        missing = []
         for at in places:
-            values = tuple(events[at].tags.values())
-            series = known.get(values)
-            if series is None:
-                series = known[values] = self._make_series(events[at])
-            if type(series) is Series:
-                target[at] = series
-            else:
-                encoded.reasons[at] = str(series)
+            try:
+                target[at] = known[tuple(events[at].tags.values())]
+            except KeyError:
+                missing.append(at)
+        return missing
 
-    def _make_series(self, event: Event) -> Series | str:
-        try:
-            text = series_text(event.measurement, self._names.tags(event))
-        except Unencodable as error:
-            return str(error)
-        return Series(text, zlib.crc32(text.encode()))
+    def make_series(self, encoded: Encoded, events: Sequence[Event], places: list[int]) -> int:
+        """Make series that were missing, or say why there can be none; return how many."""
+        for at in places:
+            event = events[at]
+            values = tuple(event.tags.values())
+            if values not in self._series:
+                try:
+                    text = series_text(event.measurement, self._names.tags(event))
+                except Unencodable as error:
+                    encoded.reasons[at] = str(error)
+                    continue
+                self._series[values] = Series(text, zlib.crc32(text.encode()))
+            encoded.series[at] = self._series[values]
+        return len(places)
 
     def _field(self, name: str, kind: type) -> str:
         if kind not in KIND_OF_TYPE:
@@ -293,7 +290,7 @@ class _Group:
         return f"{key.replace('%', '%%')}={_TEMPLATES[kind]}"
 
 
-def texts_into(encoded: Encoded, template: str | Unencodable, kinds: _Kinds, part: _Part) -> None:
+def texts_into(encoded: Encoded, template: str | Unencodable, part: _Part) -> None:
     """Put events' fields into a template; find out which of them cannot be."""
     if isinstance(template, Unencodable):
         encoded.reasons.update(dict.fromkeys(part.places, str(template)))
