@@ -26,6 +26,7 @@ from .model_tables import (
     insert_rows,
     rows_by_table,
 )
+from .rollups.invalidation import Written
 from .written_models import written_models
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -42,6 +43,7 @@ class OrmTransaction(OrmDeadLetters):
         self._row: Any = row
         self._marks: dict[bytes, Any] = {}
         self._seen: dict[ModelTable, dict[Any, datetime]] = {}
+        self._written = Written(using)
         self.checkpoint = checkpoint_of(row)
 
     def high_waters(self, producers: Collection[bytes]) -> dict[bytes, HighWater]:
@@ -64,6 +66,7 @@ class OrmTransaction(OrmDeadLetters):
             for table, listed in rows.items():
                 self.insert_rows(table, listed)
                 fault("mid_write")
+        self._written.add(plain, rows)
         for table, listed in rows.items():
             for device, seen in latest_by_device(table, listed).items():
                 known = self._seen.setdefault(table, {})
@@ -91,6 +94,12 @@ class OrmTransaction(OrmDeadLetters):
         for table, latest in seen.items():
             assert table.device_place is not None, "only readings have devices"
             update_last_seen(table.fields[table.device_place], latest)
+        self.send_books()
+        # Refreshes of rollups wait for us from here on.
+        self._written.note()
+
+    def send_books(self) -> None:
+        """Write what waited for the end of the batch; backends that let it wait override this."""
 
     def park(self, letters: Sequence[DeadLetter]) -> None:
         objects = self._objects("DeadLetter")

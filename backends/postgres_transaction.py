@@ -43,7 +43,7 @@ class CheckpointRow(NamedTuple):
 class PostgresTransaction(OrmTransaction):
     """Writes by COPY, in the atomic block that its backend has opened.
 
-    Dead letters, ledger, marks and checkpoint wait for :meth:`finish` and travel together:
+    Dead letters, ledger, marks and checkpoint wait for :meth:`send_books` and travel together:
     on a network, that is one round trip where the ORM takes six.
     """
 
@@ -117,9 +117,8 @@ class PostgresTransaction(OrmTransaction):
             self._later("write_marks", columns)
         self.checkpoint = checkpoint
 
-    def finish(self) -> None:
+    def send_books(self) -> None:
         """Send what :meth:`park`, :meth:`book` and :meth:`advance` were given."""
-        super().finish()
         pending, self._pending = self._pending, []
         with self._errors(), pipelined(self._psycopg), psycopg.Cursor(self._psycopg) as cursor:
             for name, parameters in pending:

@@ -14,7 +14,8 @@ class RollupSource(models.Model):
 
     A drain that stores rows before ``threshold_us`` notes them as invalid; it holds the row
     (shared) until it has committed. A refresh moves the threshold forward, in a transaction of
-    its own, before it reads rows.
+    its own, before it reads rows. The row without backend and source is the gate: see
+    ``tailrace.backends.rollups.invalidation``.
     """
 
     backend = models.CharField(max_length=64)
@@ -23,11 +24,15 @@ class RollupSource(models.Model):
     floor_us = models.BigIntegerField(
         help_text="First time whose rows are all there: retention has been before it."
     )
+    grain_us = models.BigIntegerField(
+        default=1_000_000, help_text="Width of the finest buckets of its rollups."
+    )
 
     class Meta:
         verbose_name = "rolled-up source"
         constraints = [
-            models.UniqueConstraint(fields=["backend", "source"], name="tailrace_rollup_source")
+            # The source first: writers look for it in the rows of all backends.
+            models.UniqueConstraint(fields=["source", "backend"], name="tailrace_rollup_source")
         ]
 
     def __str__(self) -> str:
@@ -67,13 +72,14 @@ class RollupInvalidation(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     owner = models.CharField(
-        max_length=80, db_index=True, help_text="source:<its id> or level:<its id>"
+        max_length=80, help_text="source:<its id>, level:<its id> or unwanted:<level's id>"
     )
     low_us = models.BigIntegerField()
     high_us = models.BigIntegerField()
 
     class Meta:
         verbose_name = "invalidation"
+        indexes = [models.Index(fields=["owner", "low_us"], name="tailrace_invalid_owner")]
 
     def __str__(self) -> str:
         return f"{self.owner} {self.low_us}-{self.high_us}"

@@ -14,7 +14,8 @@ class Migration(migrations.Migration):
                 (
                     "owner",
                     models.CharField(
-                        db_index=True, help_text="source:<its id> or level:<its id>", max_length=80
+                        help_text="source:<its id>, level:<its id> or unwanted:<level's id>",
+                        max_length=80,
                     ),
                 ),
                 ("low_us", models.BigIntegerField()),
@@ -22,6 +23,9 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "invalidation",
+                "indexes": [
+                    models.Index(fields=["owner", "low_us"], name="tailrace_invalid_owner")
+                ],
             },
         ),
         migrations.CreateModel(
@@ -154,12 +158,18 @@ class Migration(migrations.Migration):
                         help_text="First time whose rows are all there: retention has been before it."
                     ),
                 ),
+                (
+                    "grain_us",
+                    models.BigIntegerField(
+                        default=1000000, help_text="Width of the finest buckets of its rollups."
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "rolled-up source",
                 "constraints": [
                     models.UniqueConstraint(
-                        fields=("backend", "source"), name="tailrace_rollup_source"
+                        fields=("source", "backend"), name="tailrace_rollup_source"
                     )
                 ],
             },
