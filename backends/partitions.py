@@ -30,6 +30,7 @@ _EXPIRED_LOCK_MS = 2_000
 """For locks on expired partitions: longer than deadlock_timeout (1 s), after which PostgreSQL
 ends an autovacuum that is in the way."""
 _PAUSE_SECONDS = 0.1
+_random = random.Random()  # who seeds the global one counts on its numbers
 _ADVISORY_KEY = int.from_bytes(b"tailrace", "big")
 _EXPIRED = "tailrace: expired, to be dropped"
 _STRAYS_A_SLICE = 5_000
@@ -211,7 +212,7 @@ class Partitions:
             except Exception as error:
                 if not isinstance(error.__cause__, _BUSY) or time.monotonic() > deadline:
                     raise
-            time.sleep(random.uniform(0, _PAUSE_SECONDS))
+            time.sleep(_random.uniform(0, _PAUSE_SECONDS))
 
 
 def kind(cursor: psycopg.Cursor[Any]) -> str | None:

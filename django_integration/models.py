@@ -10,6 +10,8 @@ from django.db import models
 from django.utils import timezone
 
 from .backfills.models import Backfill, BackfillStep
+from .fields import PlainJSONField
+from .influx_models import InfluxName, InfluxProducer
 from .rollup_models import Job, RollupBucket, RollupInvalidation, RollupLevel, RollupSource
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "Device",
     "Event",
     "ExceptionGroup",
+    "InfluxName",
+    "InfluxProducer",
     "Job",
     "LedgerEntry",
     "ProducerMark",
@@ -38,8 +42,8 @@ class Event(models.Model):
     uid = models.UUIDField(help_text="The event's own id, the same in every backend.")
     measurement = models.CharField(max_length=100)
     time = models.DateTimeField()
-    tags = models.JSONField(default=dict)
-    fields = models.JSONField(default=dict)
+    tags = PlainJSONField(default=dict)
+    fields = PlainJSONField(default=dict)
     trace_id = models.CharField(max_length=64, blank=True, default="")
 
     class Meta:
@@ -57,7 +61,7 @@ class ShardCheckpoint(models.Model):
     """How far a backend has come in a shard; its row is the lock of that shard."""
 
     backend = models.CharField(max_length=64)
-    shard = models.PositiveIntegerField()
+    shard = models.IntegerField()
     position = models.CharField(max_length=48, default="0-0")
     epoch = models.CharField(max_length=32, blank=True, default="")
     created_ns = models.BigIntegerField(default=0)
@@ -78,12 +82,12 @@ class ProducerMark(models.Model):
     """What a backend has stored of one producer."""
 
     backend = models.CharField(max_length=64)
-    shard = models.PositiveIntegerField()
+    shard = models.IntegerField()
     producer = models.CharField(max_length=20, help_text="Hexadecimal.")
     sequence = models.BigIntegerField()
-    sent = models.JSONField(default=dict)
-    unsent = models.JSONField(default=dict)
-    before = models.JSONField(default=dict, help_text="Captured before the backend joined.")
+    sent = PlainJSONField(default=dict)
+    unsent = PlainJSONField(default=dict)
+    before = PlainJSONField(default=dict, help_text="Captured before the backend joined.")
     is_last = models.BooleanField(default=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -103,7 +107,7 @@ class LedgerEntry(models.Model):
     """How many events of a measurement had an outcome, in one minute of one shard."""
 
     backend = models.CharField(max_length=64)
-    shard = models.PositiveIntegerField()
+    shard = models.IntegerField()
     minute = models.BigIntegerField(help_text="Its start, in seconds since 1970.")
     measurement = models.CharField(max_length=100)
     outcome = models.CharField(max_length=64)
@@ -128,19 +132,19 @@ class DeadLetter(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     backend = models.CharField(max_length=64)
-    shard = models.PositiveIntegerField()
+    shard = models.IntegerField()
     measurement = models.CharField(max_length=100, db_index=True)
     reason = models.TextField()
-    events = models.PositiveIntegerField(
+    events = models.IntegerField(
         default=1, help_text="How many events it stands for; 0 where that cannot be known."
     )
-    payload = models.JSONField(null=True, help_text="The event.")
+    payload = PlainJSONField(null=True, help_text="The event.")
     frame = models.BinaryField(null=True, help_text="The bytes, where they cannot be read.")
     entry_id = models.CharField(max_length=48, blank=True, default="")
     minute = models.BigIntegerField(default=0)
     parked_at = models.DateTimeField(auto_now_add=True)
     replayed_at = models.DateTimeField(null=True, blank=True)
-    attempts = models.PositiveIntegerField(default=0)
+    attempts = models.IntegerField(default=0)
 
     class Meta:
         verbose_name = "dead letter"
@@ -162,7 +166,7 @@ class ExceptionGroup(models.Model):
     location = models.CharField(max_length=500, blank=True, default="")
     first_seen = models.DateTimeField()
     last_seen = models.DateTimeField(db_index=True)
-    count = models.PositiveBigIntegerField(default=0)
+    count = models.BigIntegerField(default=0)
 
     class Meta:
         verbose_name = "exception group"
@@ -179,8 +183,8 @@ class Device(models.Model):
         max_length=200, unique=True, help_text="What the device calls itself: a serial number."
     )
     name = models.CharField(max_length=200, blank=True, default="")
-    type = models.CharField(max_length=100, blank=True, default="", db_index=True)
-    metadata = models.JSONField(default=dict, blank=True)
+    type = models.CharField(max_length=100, blank=True, default="")
+    metadata = PlainJSONField(default=dict, blank=True)
     last_seen = models.DateTimeField(
         null=True, blank=True, db_index=True, help_text="Timestamp of its latest reading."
     )

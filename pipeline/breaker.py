@@ -19,6 +19,7 @@ class Breaker:
     def __init__(self) -> None:
         self._pause_seconds = 0.0
         self._next_attempt = 0.0
+        self._random = random.Random()  # who seeds the global one counts on its numbers
 
     @property
     def is_open(self) -> bool:
@@ -37,5 +38,5 @@ class Breaker:
         """Open, for longer each time; at least for ``retry_after_seconds``."""
         doubled = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         self._pause_seconds = max(_FIRST_PAUSE_SECONDS, doubled)
-        pause = self._pause_seconds * random.uniform(0.5, 1.0)
+        pause = self._pause_seconds * self._random.uniform(0.5, 1.0)
         self._next_attempt = time.monotonic() + max(pause, retry_after_seconds)

@@ -20,6 +20,8 @@ class Sampler:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        # Our own: who seeds the global one counts on its numbers.
+        self._random = random.Random()
         self._rates: dict[str, float] = {}
         self.is_active = any(rate < 1.0 for rate in config.sampling.values())
 
@@ -37,4 +39,4 @@ class Sampler:
                 return int(trace_id[:_TRACE_DIGITS], 16) < rate * _TRACE_RANGE
             except ValueError:  # a caller's own id, not hexadecimal
                 pass
-        return random.random() < rate
+        return self._random.random() < rate

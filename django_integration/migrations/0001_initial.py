@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from tailrace.django_integration import fields
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -14,17 +16,17 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("backend", models.CharField(max_length=64)),
-                ("shard", models.PositiveIntegerField()),
+                ("shard", models.IntegerField()),
                 ("measurement", models.CharField(db_index=True, max_length=100)),
                 ("reason", models.TextField()),
                 (
                     "events",
-                    models.PositiveIntegerField(
+                    models.IntegerField(
                         default=1,
                         help_text="How many events it stands for; 0 where that cannot be known.",
                     ),
                 ),
-                ("payload", models.JSONField(help_text="The event.", null=True)),
+                ("payload", fields.PlainJSONField(help_text="The event.", null=True)),
                 (
                     "frame",
                     models.BinaryField(
@@ -35,7 +37,7 @@ class Migration(migrations.Migration):
                 ("minute", models.BigIntegerField(default=0)),
                 ("parked_at", models.DateTimeField(auto_now_add=True)),
                 ("replayed_at", models.DateTimeField(blank=True, null=True)),
-                ("attempts", models.PositiveIntegerField(default=0)),
+                ("attempts", models.IntegerField(default=0)),
             ],
             options={
                 "verbose_name": "dead letter",
@@ -64,7 +66,7 @@ class Migration(migrations.Migration):
                 ("location", models.CharField(blank=True, default="", max_length=500)),
                 ("first_seen", models.DateTimeField()),
                 ("last_seen", models.DateTimeField(db_index=True)),
-                ("count", models.PositiveBigIntegerField(default=0)),
+                ("count", models.BigIntegerField(default=0)),
             ],
             options={
                 "verbose_name": "exception group",
@@ -80,8 +82,8 @@ class Migration(migrations.Migration):
                 ),
                 ("measurement", models.CharField(max_length=100)),
                 ("time", models.DateTimeField()),
-                ("tags", models.JSONField(default=dict)),
-                ("fields", models.JSONField(default=dict)),
+                ("tags", fields.PlainJSONField(default=dict)),
+                ("fields", fields.PlainJSONField(default=dict)),
                 ("trace_id", models.CharField(blank=True, default="", max_length=64)),
             ],
             options={
@@ -102,7 +104,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("backend", models.CharField(max_length=64)),
-                ("shard", models.PositiveIntegerField()),
+                ("shard", models.IntegerField()),
                 ("minute", models.BigIntegerField(help_text="Its start, in seconds since 1970.")),
                 ("measurement", models.CharField(max_length=100)),
                 ("outcome", models.CharField(max_length=64)),
@@ -129,14 +131,16 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("backend", models.CharField(max_length=64)),
-                ("shard", models.PositiveIntegerField()),
+                ("shard", models.IntegerField()),
                 ("producer", models.CharField(help_text="Hexadecimal.", max_length=20)),
                 ("sequence", models.BigIntegerField()),
-                ("sent", models.JSONField(default=dict)),
-                ("unsent", models.JSONField(default=dict)),
+                ("sent", fields.PlainJSONField(default=dict)),
+                ("unsent", fields.PlainJSONField(default=dict)),
                 (
                     "before",
-                    models.JSONField(default=dict, help_text="Captured before the backend joined."),
+                    fields.PlainJSONField(
+                        default=dict, help_text="Captured before the backend joined."
+                    ),
                 ),
                 ("is_last", models.BooleanField(default=False)),
                 ("updated_at", models.DateTimeField(auto_now=True)),
@@ -160,7 +164,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("backend", models.CharField(max_length=64)),
-                ("shard", models.PositiveIntegerField()),
+                ("shard", models.IntegerField()),
                 ("position", models.CharField(default="0-0", max_length=48)),
                 ("epoch", models.CharField(blank=True, default="", max_length=32)),
                 ("created_ns", models.BigIntegerField(default=0)),

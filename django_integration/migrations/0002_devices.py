@@ -4,6 +4,8 @@ import django.db.models.deletion
 import django.utils.timezone
 from django.db import migrations, models
 
+from tailrace.django_integration import fields
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -24,8 +26,8 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("name", models.CharField(blank=True, default="", max_length=200)),
-                ("type", models.CharField(blank=True, db_index=True, default="", max_length=100)),
-                ("metadata", models.JSONField(blank=True, default=dict)),
+                ("type", models.CharField(blank=True, default="", max_length=100)),
+                ("metadata", fields.PlainJSONField(blank=True, default=dict)),
                 (
                     "last_seen",
                     models.DateTimeField(
