@@ -147,3 +147,20 @@ class RetentionPolicy(models.Model):
 
     def __str__(self) -> str:
         return f"{self.backend}: {self.target} after {self.drop_after}"
+
+
+class RetentionState(models.Model):
+    """How far retention has come with one target."""
+
+    backend = models.CharField(max_length=64)
+    target = models.CharField(max_length=200)
+    state = models.TextField(default="{}", help_text="As JSON.")
+
+    class Meta:
+        verbose_name = "retention state"
+        constraints = [
+            models.UniqueConstraint(fields=["backend", "target"], name="tailrace_retained_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.backend}: {self.target}"

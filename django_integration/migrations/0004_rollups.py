@@ -200,4 +200,26 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="RetentionState",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=64)),
+                ("target", models.CharField(max_length=200)),
+                ("state", models.TextField(default="{}", help_text="As JSON.")),
+            ],
+            options={
+                "verbose_name": "retention state",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "target"), name="tailrace_retained_unique"
+                    )
+                ],
+            },
+        ),
     ]
