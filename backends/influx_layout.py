@@ -58,9 +58,9 @@ _TYPED = re.compile(rf"tailrace\.({'|'.join(KINDS)})\.(.+)", re.DOTALL)
 
 def encode_name(name: str) -> str:
     """Return a measurement's or key's name as InfluxDB can hold it; see :func:`decode`."""
-    # InfluxDB keeps names that begin with an underscore, and "time", for itself; a line that
-    # begins with # is a comment.
-    if not name or name == "time" or name.startswith(_RESERVED_STARTS) or _UNFIT.search(name):
+    # InfluxDB keeps names that begin with an underscore, and "time", for itself, and reads a tag
+    # "$" in a filter as the value; a line that begins with # is a comment.
+    if not name or name in ("time", "$") or name.startswith(_RESERVED_STARTS) or _UNFIT.search(name):
         return _marked(name)
     return name
 
