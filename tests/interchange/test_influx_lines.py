@@ -51,7 +51,8 @@ def test_comments_and_empty_lines_say_nothing() -> None:
         b"m,t= f=1 5", b"m,=v f=1 5", b",t=v f=1 5", b"m, f=1 5", b"m f=1,f=2 5",
         b"m,a=1,a=2 f=1 5", b"m f=x 5", b"m f=1ii 5", b"m f=1.5i 5", b"m f=-1u 5", b"m f=truely 5",
         b"m f=\"x 5", b"m f=\"x\"y 5", b"m f=1e999 5", b"m f=nan 5", b"m f=1,, 5", b"m f=1 5 6",
-        b"m f=1 5,g=2", b"m  ", b"m f=1 99999999999999999999", b"m f=0x1 5", b"m f=1\nx 5", b"m f=\xff 5",
+        b"m f=1 5,g=2",
+        b"m  ", b"m f=1 99999999999999999999", b"m f=0x1 5", b"m f=1\nx 5", b"m f=\xff 5",
         b"m f=1 123456789012345678901234567890",
     ],
 )  # fmt: skip

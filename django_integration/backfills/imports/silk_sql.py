@@ -24,12 +24,14 @@ _TOKEN = re.compile(
 )
 _VALUES_FROM = {"WHERE", "SET", "VALUES", "HAVING"}
 _KEYWORDS = _VALUES_FROM | {
-    "SELECT", "DISTINCT", "FROM", "AS", "JOIN", "INNER", "LEFT", "RIGHT", "OUTER", "FULL", "CROSS",
-    "ON", "AND", "OR", "NOT", "IN", "IS", "NULL", "LIKE", "ILIKE", "BETWEEN", "ESCAPE", "EXISTS",
-    "GROUP", "ORDER", "BY", "ASC", "DESC", "LIMIT", "OFFSET", "UNION", "ALL", "CASE", "WHEN", "THEN",
-    "ELSE", "END", "INSERT", "INTO", "UPDATE", "DELETE", "RETURNING", "FOR", "COUNT", "SUM", "AVG",
-    "MIN", "MAX", "COALESCE", "CAST", "UPPER", "LOWER", "WITH", "IGNORE", "CONFLICT", "DO", "NOTHING",
+    "SELECT", "DISTINCT", "FROM", "AS", "JOIN", "INNER", "LEFT", "RIGHT", "OUTER", "FULL",
+    "CROSS", "ON", "AND", "OR", "NOT", "IN", "IS", "NULL", "LIKE", "ILIKE", "BETWEEN",
+    "ESCAPE", "EXISTS", "GROUP", "ORDER", "BY", "ASC", "DESC", "LIMIT", "OFFSET", "UNION",
+    "ALL", "CASE", "WHEN", "THEN", "ELSE", "END", "INSERT", "INTO", "UPDATE", "DELETE",
+    "RETURNING", "FOR", "COUNT", "SUM", "AVG", "MIN", "MAX", "COALESCE", "CAST", "UPPER",
+    "LOWER", "WITH", "IGNORE", "CONFLICT", "DO", "NOTHING",
 }  # fmt: skip
+)
 
 
 def statement(sql: str) -> tuple[str, str]:
