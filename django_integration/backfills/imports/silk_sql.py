@@ -31,7 +31,6 @@ _KEYWORDS = _VALUES_FROM | {
     "RETURNING", "FOR", "COUNT", "SUM", "AVG", "MIN", "MAX", "COALESCE", "CAST", "UPPER",
     "LOWER", "WITH", "IGNORE", "CONFLICT", "DO", "NOTHING",
 }  # fmt: skip
-)
 
 
 def statement(sql: str) -> tuple[str, str]:
