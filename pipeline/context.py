@@ -7,7 +7,7 @@ recording is off. Context variables follow a request through threads and corouti
 
 from __future__ import annotations
 
-import random
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +29,10 @@ _TRACEPARENT = re.compile(
 
 
 def new_trace_id() -> str:
-    """Return a fresh trace id: 32 hexadecimal digits, never all zero."""
-    return f"{random.getrandbits(128) or 1:032x}"
+    """Return a fresh trace id: 32 hexadecimal digits."""
+    # From the system: the global generator may have been seeded, or have come through a fork
+    # that ran no hooks, and then two processes would count through the same ids.
+    return os.urandom(16).hex()
 
 
 def parse_traceparent(header: str | None) -> tuple[str, str] | None:

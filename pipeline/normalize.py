@@ -51,10 +51,19 @@ Raw = tuple[Any, Any, Any, Any, Any]
 Wire = tuple[str, int, dict[str, str], dict[str, Any], str | None]
 
 
-def _are_good_tags(known: dict[str, set[str]], tags: dict[str, Any]) -> bool:
+def _is_good_trace(trace_id: Any) -> bool:
+    return trace_id is None or (
+        type(trace_id) is str and len(trace_id) <= TRACE_ID_MAX_CHARS and "\0" not in trace_id
+    )
+
+
+def _are_good_tags(known: _Schema, tags: Any) -> bool:
+    if type(tags) is not dict:
+        return False
     for key, value in tags.items():
-        if value not in known[key] or type(value) is not str:
+        if value not in known.tags[key] or type(value) is not str:
             return False
+    known.good_tags = tags
     return True
 
 
@@ -68,11 +77,13 @@ class Rejection(ValueError):
 class _Schema:
     """What was seen of one measurement: enough to recognise the next event as good."""
 
-    __slots__ = ("fields", "tags")
+    __slots__ = ("fields", "good_tags", "tags")
 
     def __init__(self) -> None:
         self.tags: dict[str, set[str]] = {}
         self.fields: set[str] = set()
+        self.good_tags: dict[str, Any] | None = None
+        """The dict that was found good last: a recorder may hand over the same one again."""
 
 
 class Normalizer:
@@ -99,6 +110,7 @@ class Normalizer:
         """Return events as they go on the wire; those whose recorder failed are missing."""
         events: list[tuple[Any, ...]] = []
         schemas = self._schemas
+        good_trace: Any = None  # the last one that was looked at: events of a request share it
         for raw in raws:
             measurement, time_ns, tags, fields, trace_id = raw
             if type(tags) is not dict and callable(tags):
@@ -113,39 +125,35 @@ class Normalizer:
             try:
                 known = schemas[measurement]
                 is_good = (
-                    INT_MIN <= time_ns <= INT_MAX
-                    and type(time_ns) is int
-                    and (
-                        trace_id is None
-                        or (
-                            type(trace_id) is str
-                            and len(trace_id) <= TRACE_ID_MAX_CHARS
-                            and "\0" not in trace_id
-                        )
-                    )
-                    and type(tags) is dict
+                    type(time_ns) is int
+                    and INT_MIN <= time_ns <= INT_MAX
+                    and (trace_id is good_trace or _is_good_trace(trace_id))
+                    and (tags is known.good_tags or _are_good_tags(known, tags))
                     and type(fields) is dict
-                    and _are_good_tags(known.tags, tags)
                     and self._are_good_fields(known.fields, fields)
                 )
             except Exception:  # noqa: BLE001 - not seen before, or an object that acts up
                 is_good = False
-            events.append(raw if is_good else self.slow(raw))
+            if is_good:
+                good_trace = trace_id
+                events.append(raw)
+            else:
+                events.append(self.slow(raw))
         return events
 
     def _are_good_fields(self, known: set[str], fields: dict[str, Any]) -> bool:
-        for key, value in fields.items():
-            if key not in known:
-                return False
+        if not known.issuperset(fields):
+            return False
+        for value in fields.values():
             kind = type(value)
             if kind is float:
                 if value - value != 0.0:  # NaN and infinity only
                     return False
-            elif kind is int:
-                if not INT_MIN <= value <= INT_MAX:
-                    return False
             elif kind is str:
                 if len(value) > self._string_max or "\0" in value:
+                    return False
+            elif kind is int:
+                if not INT_MIN <= value <= INT_MAX:
                     return False
             elif kind is not bool and value is not None:
                 return False

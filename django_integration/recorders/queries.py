@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -52,6 +53,7 @@ class QueryRecorder(Recorder):
     def __init__(self, options: Mapping[str, Any], masker: Masker) -> None:
         super().__init__(options, masker)
         self._keeps_params = self.options.params
+        self._finish = self.finish  # bound once, and not for each statement
         self._wrapped: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -77,25 +79,23 @@ class QueryRecorder(Recorder):
         trace_id = current_trace()
         if trace_id is SUPPRESSED:
             return execute(sql, params, many, context)
-        started = (time_ns(), perf_counter_ns())
+        time = time_ns()
+        started_ns = perf_counter_ns()
         try:
             result = execute(sql, params, many, context)
         except BaseException as error:
-            self._observe(started, sql, params, many, context, trace_id, error)
+            duration_ns = perf_counter_ns() - started_ns
+            self._observe(time, duration_ns, sql, params, many, context, trace_id, error)
             raise
-        self._observe(started, sql, params, many, context, trace_id, None)
+        duration_ns = perf_counter_ns() - started_ns
+        self._observe(time, duration_ns, sql, params, many, context, trace_id, None)
         return result
 
     def finish(self, raw: tuple[Any, ...]) -> tuple[dict[str, str], dict[str, Value]]:
         """Make tags and fields; runs on the flusher's thread."""
         duration_ns, alias, vendor, sql, error, rows, params = raw
         statement = describe(sql, vendor)
-        tags = {
-            "alias": alias,
-            "vendor": vendor,
-            "operation": statement.operation,
-            "status": "ok" if error is None else "error",
-        }
+        tags = _tags(alias, vendor, statement.operation, error is None)
         fields: dict[str, Value] = {"duration_ms": duration_ns / 1e6, "sql": statement.sql}
         if error is not None:
             fields["error"] = error
@@ -107,7 +107,8 @@ class QueryRecorder(Recorder):
 
     def _observe(
         self,
-        started: tuple[int, int],
+        time_ns: int,
+        duration_ns: int,
         sql: Any,
         params: Any,
         many: bool,
@@ -115,7 +116,6 @@ class QueryRecorder(Recorder):
         trace_id: str | None,
         error: BaseException | None,
     ) -> None:
-        duration_ns = perf_counter_ns() - started[1]
         with _shield:
             connection = context["connection"]
             if type(sql) is not str:
@@ -132,7 +132,7 @@ class QueryRecorder(Recorder):
                 len(params) if many and isinstance(params, list | tuple) else None,
                 plain_params(params, many) if self._keeps_params and params else None,
             )
-            emit(MEASUREMENT, started[0], self.finish, raw, trace_id)
+            emit(MEASUREMENT, time_ns, self._finish, raw, trace_id)
 
     def _on_connected(self, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
         with _shield:
@@ -146,6 +146,17 @@ class QueryRecorder(Recorder):
             if self.execute not in connection.execute_wrappers:
                 connection.execute_wrappers.append(self.execute)
                 self._wrapped.add(connection)
+
+
+@functools.lru_cache(maxsize=256)
+def _tags(alias: str, vendor: str, operation: str, is_ok: bool) -> dict[str, str]:
+    """Return the tags of a query, the same dict for the same ones: it is checked but once."""
+    return {
+        "alias": alias,
+        "vendor": vendor,
+        "operation": operation,
+        "status": "ok" if is_ok else "error",
+    }
 
 
 def _open_connections() -> Iterable[BaseDatabaseWrapper]:
