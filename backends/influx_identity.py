@@ -1,0 +1,142 @@
+"""Which point an event is: always the same one, and nobody else's.
+
+InfluxDB takes a point with the measurement, tags and timestamp of another for the same point.
+That is what makes a replay harmless, and what would make one event of two that happen to be
+alike. The reasons for all of this, and what it costs, are in
+docs/decisions/0004-influx-identity.md; in short, a point differs from that of any other event in
+
+- its measurement, its tags, its microsecond, or
+- **the slot**: the number that its producer has among those with events in the same hour. It
+  is given once, from the books, and kept. Slot 0 is not written, or
+- **the last three digits** of the timestamp, or
+- **the burst**, a tag that is only there where those digits have run out.
+
+Digits of events whose time a clock measured come from the number that the event got at capture:
+nobody records a hundred events in one microsecond. Times that somebody set, such as a reading's, may
+repeat as often as they like. Those are told apart by :class:`Lanes`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from tailrace.pipeline.event import Event
+
+HOUR_US = 3_600_000_000
+_PRODUCER_BYTES = 10
+_SET_DIGITS = 900
+"""Digits 0 to 899 are for times that were set, 900 to 999 for times that were measured."""
+_MEASURED_DIGITS = 1000 - _SET_DIGITS
+_LANES = 4096
+
+Place = tuple[bytes, int]
+"""A producer, and an hour of event time (hours since 1970)."""
+
+
+def place_of(event: Event) -> Place:
+    """Return whose slot an event's point has."""
+    return event.id[:_PRODUCER_BYTES], event.time_ns // 1000 // HOUR_US
+
+
+def is_measured(time_ns: int) -> bool:
+    """Return whether a clock measured a time, by its digits; says no in doubt.
+
+    A datetime has whole microseconds, and coarse clocks have whole steps of 100 ns. Of the
+    times of a fine clock, one in a hundred looks like that; it is handled as if it were set.
+    """
+    return time_ns % 100 != 0
+
+
+class Identity(NamedTuple):
+    """What is added to an event to make its point its own."""
+
+    slot: int
+    burst: str
+    time_ns: int
+
+    @property
+    def tags(self) -> str:
+        """The reserved tags as they stand in a line."""
+        slot = f",tailrace.slot={self.slot}" if self.slot else ""
+        return f"{slot},tailrace.burst={self.burst}" if self.burst else slot
+
+
+class Lanes:
+    """Numbers for events of one place whose time was set.
+
+    A series (measurement and tags) has a lane. An event that is later than all of its lane
+    before it is the first of its microsecond, and gets number 0. Any other may have been
+    preceded by one of the same microsecond, and gets a number that its lane never gave before.
+    Readings arrive in order for the most part, so that few numbers are used up.
+
+    The numbers follow from the events and their order, which a stream keeps; and a lane is
+    stored with the checkpoint. So a drain that starts again gives the same events the same
+    numbers, with whatever batches.
+    """
+
+    __slots__ = ("_latest", "_used", "is_changed")
+
+    def __init__(self, state: bytes = b"") -> None:
+        """Go on from what :meth:`state` gave."""
+        self.is_changed = False
+        self._latest: dict[int, int] = {}
+        self._used: dict[int, int] = {}
+        if state:
+            self._latest, self._used = _decoder.decode(zlib.decompress(state))
+
+    def number(self, lane: int, time_us: int) -> int:
+        """Return the number for the next event.
+
+        Args:
+            lane: Goes with its series. Series may share one.
+            time_us: Its time.
+        """
+        lane %= _LANES
+        self.is_changed = True
+        if time_us > self._latest.get(lane, time_us - 1):
+            self._latest[lane] = time_us
+            return 0
+        used = self._used[lane] = self._used.get(lane, 0) + 1
+        return used
+
+    def state(self) -> bytes:
+        """Return what there is to keep."""
+        return zlib.compress(_encoder.encode((self._latest, self._used)), 1)
+
+
+def measured_identity(event: Event, slot: int) -> Identity:
+    """Return the identity of an event whose time a clock measured."""
+    number = int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
+    return Identity(slot, "", _microsecond(event) + _SET_DIGITS + number % _MEASURED_DIGITS)
+
+
+def set_identity(event: Event, slot: int, number: int) -> Identity:
+    """Return the identity of an event whose time was set, with its number of its lane."""
+    burst, digits = divmod(number, _SET_DIGITS)
+    return Identity(slot, str(burst) if burst else "", _microsecond(event) + digits)
+
+
+def replayed_identity(event: Event, slot: int) -> Identity:
+    """Return the identity of an event that was a dead letter.
+
+    Its lane has gone on since. Dead letters are few, so that they can have bursts of their own.
+    """
+    burst, digits = divmod(int.from_bytes(event.id[_PRODUCER_BYTES:], "big"), _SET_DIGITS)
+    return Identity(slot, f"r{burst}", _microsecond(event) + digits)
+
+
+def places_of(events: Sequence[Event]) -> set[Place]:
+    """Return all places of some events."""
+    return {(event.id[:_PRODUCER_BYTES], event.time_ns // 1000 // HOUR_US) for event in events}
+
+
+def _microsecond(event: Event) -> int:
+    return event.time_ns // 1000 * 1000
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[dict[int, int], dict[int, int]])
