@@ -83,12 +83,16 @@ def source_table(connection: Any, source: str) -> Table:
         ValueError: there is no such model, or it is none of readings.
         NotSupportedByBackend: aggregates are not written for this database.
     """
+    return table_of(connection, source_of(source))
+
+
+def table_of(connection: Any, source: str | ReadingSchema) -> Table:
+    """Return the table of a measurement's events, or of a model's readings."""
     dialect = dialect_of(connection)
     dialect.prepare()
-    found = source_of(source)
-    if isinstance(found, ReadingSchema):
-        return ReadingTable(dialect, found)
-    return EventTable(dialect, found)
+    if isinstance(source, ReadingSchema):
+        return ReadingTable(dialect, source)
+    return EventTable(dialect, source)
 
 
 def source_of(source: str) -> str | ReadingSchema:
@@ -230,6 +234,8 @@ class _RowReader:
         starts: dict[tuple[int, int], int] = {}
         names = self._asked.group_by
         for key, partial in self._partials.items():
+            if not partial.count:
+                continue  # without groups and buckets, nothing is a row, too
             raw = key[: len(names)]
             group = groups.get(raw)
             if group is None:
