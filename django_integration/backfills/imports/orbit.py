@@ -142,6 +142,8 @@ class OrbitEntries:
             return self._query(tags, rest)
         if kind == "exception":
             rest.pop("traceback", None)  # the frames that the text has, too
+        if kind == "dump":
+            rest["values"] = _named(rest.get("values"))
         fields = fields_of(rest, self._masker)
         return tags, {names.fields.get(name, name): value for name, value in fields.items()}
 
@@ -163,6 +165,19 @@ class OrbitEntries:
             fields["caller"] = f"{caller.get('filename')}:{caller.get('lineno')}"
             fields["function"] = scalar(self._masker.mask_value(caller.get("function")))
         return {**tags, "operation": statement.operation, "status": "ok"}, fields
+
+
+def _named(values: Any) -> Any:
+    """Return dumped values by their names, which tell what is secret."""
+    if not isinstance(values, list):
+        return values
+    named: dict[str, Any] = {}
+    for number, item in enumerate(values):
+        name = item.get("name") if isinstance(item, Mapping) else None
+        if not isinstance(name, str):
+            return values
+        named[name if name not in named else f"{name}_{number}"] = item.get("value")
+    return named
 
 
 def _text(value: Any) -> str:
