@@ -26,6 +26,9 @@ from .reading.orm import OrmReader
 from .readings import OrmReadings
 from .upkeep import fold_ledger, retire_producers
 
+_NO_SHARD: Any = Checkpoint(shard=-1)
+"""Stands for the row of a checkpoint where none is moved."""
+
 
 class DjangoDBBackend(OrmReader, OrmReadings, OrmDeadLetterLists):
     """Stores events on the database alias that ``OPTIONS["ALIAS"]`` names.
@@ -106,6 +109,10 @@ class DjangoDBBackend(OrmReader, OrmReadings, OrmDeadLetterLists):
             tx = self.transaction_class(self.alias, using, row)
             yield tx
             tx.finish()
+
+    def backfill_writer(self) -> OrmTransaction:
+        """Return what writes events in the transaction that is open, and belongs to no shard."""
+        return self.transaction_class(self.alias, self.get_db_alias(), _NO_SHARD)
 
     def ledger_totals(
         self, start: int | None = None, end: int | None = None

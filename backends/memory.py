@@ -77,6 +77,18 @@ class MemoryBackend(MemoryReader, InProcessBackend):
         with self._lock:
             return list(self._letters)
 
+    def add_missing(self, events: Sequence[Event]) -> int:
+        """Store events that are not there, by their ids, beside the ledger: for backfills.
+
+        Returns:
+            How many were stored.
+        """
+        with self._lock:
+            known = {event.id for event in self._events}
+            missing = [event for event in events if event.id not in known]
+            self._events.extend(missing)
+        return len(missing)
+
     def clear(self) -> None:
         """Forget events, dead letters and the ledger; go on from the same position.
 

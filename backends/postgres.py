@@ -15,14 +15,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
 from tailrace.pipeline.errors import BackendError, ConfigurationError
+from tailrace.pipeline.stream import START
 
-from .base import Transaction
+from .backfill.orm import Waiting
+from .base import BaseBackend, Transaction
 from .django_db import DjangoDBBackend
 from .partition_convert import convert
 from .partition_plan import UNITS
-from .partitions import Dropped, Partitions
+from .partitions import Dropped, MayGo, Partitions
+from .postgres_backfill import PostgresPair
 from .postgres_copy import copy_events, insert_events
-from .postgres_transaction import Insert, PostgresTransaction, lock_checkpoint
+from .postgres_transaction import CheckpointRow, Insert, PostgresTransaction, lock_checkpoint
 
 logger = logging.getLogger("tailrace")
 
@@ -92,6 +95,30 @@ class PostgresBackend(DjangoDBBackend):
                 yield tx
                 tx.finish()
 
+    def backfill_writer(self) -> PostgresTransaction:
+        row = CheckpointRow(-1, START, "", 0)
+        return self.transaction_class(self.alias, self.get_db_alias(), row, self._prepare())
+
+    def backfill_pair(
+        self, source: BaseBackend, measurement: str, wait: Waiting | None
+    ) -> PostgresPair | None:
+        """Return the fast way for a copy from another backend, if both ends can COPY.
+
+        Args:
+            source: The backend that is read.
+            measurement: Whose events.
+            wait: Waits for this backend's own drain.
+        """
+        if not isinstance(source, PostgresBackend):
+            return None
+        for backend in (source, self):
+            with backend._connected():
+                if backend._prepare() is not copy_events:
+                    return None
+        aliases = (source.get_db_alias(), self.get_db_alias())
+        pair = PostgresPair(*aliases, measurement, self._prepare, wait)
+        return pair if pair.fits() else None
+
     # --- partitions
 
     def ensure_partitions(self, now: datetime | None = None) -> list[str]:
@@ -144,7 +171,12 @@ class PostgresBackend(DjangoDBBackend):
             return convert(self._partitions(), now, self._unit, self._ahead, with_rows=True)
 
     def drop_partitions(
-        self, before: datetime, *, keep: bool = False, deadline_seconds: float = 30.0
+        self,
+        before: datetime,
+        *,
+        keep: bool = False,
+        deadline_seconds: float = 30.0,
+        may_go: MayGo | None = None,
     ) -> list[Dropped]:
         """Drop the partitions whose events are all older than ``before``.
 
@@ -156,6 +188,8 @@ class PostgresBackend(DjangoDBBackend):
             before: Aware; a partition goes if it ends at or before it.
             keep: Detach only, and keep the table under its name.
             deadline_seconds: After which time to stop trying.
+            may_go: Asked for each partition, by its bounds, when no one can write to it any
+                more; the first one that may not go, and all after it, stay.
 
         Returns:
             What was dropped.
@@ -165,7 +199,16 @@ class PostgresBackend(DjangoDBBackend):
                 dropped until then stays dropped.
         """
         with self._connected():
-            return self._partitions().drop(before, keep=keep, deadline_seconds=deadline_seconds)
+            return self._partitions().drop(
+                before, keep=keep, deadline_seconds=deadline_seconds, may_go=may_go
+            )
+
+    def event_spans(self) -> list[tuple[datetime, datetime]]:
+        """Return from when to when each partition of events goes, the oldest first."""
+        with self._connected():
+            partitions = self._partitions()
+            found = partitions.all() if partitions.is_partitioned() else []
+            return [(p.lower, p.upper) for p in found if p.lower is not None and p.upper]
 
     # --- inside
 

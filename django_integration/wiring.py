@@ -9,10 +9,12 @@ from typing import Any
 from tailrace.backends.registry import backends
 from tailrace.backends.written_models import target_of
 from tailrace.pipeline import readings, runtime
+from tailrace.pipeline.backfill import running
 from tailrace.pipeline.chores import Chore
 from tailrace.pipeline.recording import configure
 
 from . import conf
+from .backfills import service
 from .reading_routes import routed
 from .recorders import install_recorders, uninstall_recorders
 
@@ -33,6 +35,7 @@ def wire() -> None:
     backends.configure(conf.get_config)
     runtime.install(_make_runtime)
     readings.install(target_of)
+    running.install(service.Running())
     configure(config)
     uninstall_recorders()
     if config.enabled:

@@ -149,6 +149,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     """How often beat applies it."""
     queue: str | None = None
     """Celery queue of Tailrace's tasks; by default the host's default queue."""
+    backfill_queue: str | None = None
+    """Celery queue of the steps of backfills; by default that of the other tasks, which then
+    take turns with them every two seconds."""
 
     @property
     def spool_path(self) -> Path:

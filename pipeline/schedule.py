@@ -7,9 +7,10 @@ from typing import Any
 
 from celery import current_app, signals
 
+from .backfill.running import LOOK_SECONDS
 from .recording import close
 from .runtime import Runtime, runtime
-from .tasks import CHORE, TICK
+from .tasks import BACKFILLS, CHORE, TICK
 
 # https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
 _DEFAULT_VISIBILITY_SECONDS = 3600.0
@@ -22,6 +23,7 @@ def entries(process: Runtime) -> dict[str, dict[str, Any]]:
     one tick and not a night's worth of them.
     """
     found = {TICK: _entry(TICK, process.config.drain_interval_seconds, process.config.queue)}
+    found[BACKFILLS] = _entry(BACKFILLS, LOOK_SECONDS, process.config.queue)
     for name, chore in process.chores.items():
         entry = _entry(CHORE, chore.every_seconds, process.config.queue)
         found[f"tailrace.{name}"] = {**entry, "args": (name,)}

@@ -6,8 +6,10 @@ import logging
 
 from celery import Task, shared_task
 
+from .backfill import running
 from .context import suppress_recording
 from .errors import (
+    BackendError,
     BackendMisconfigured,
     StreamUnavailable,
     TailraceError,
@@ -20,6 +22,8 @@ logger = logging.getLogger("tailrace")
 TICK = "tailrace.tick"
 DRAIN = "tailrace.drain"
 CHORE = "tailrace.chore"
+BACKFILL = "tailrace.backfill"
+BACKFILLS = "tailrace.backfills"
 
 _STALE_SECONDS = 30.0
 """A tick that waited so long is thrown away: there is a newer one by now."""
@@ -70,6 +74,42 @@ def chore(name: str) -> None:
         logger.error("chore %s failed, it is tried again when it is due: %s", name, error)
     else:
         logger.info("chore %s: %s", name, outcome)
+
+
+@shared_task(name=BACKFILLS, ignore_result=True, acks_late=False)
+def backfills() -> None:
+    """See to it that each backfill that runs has workers, whatever became of earlier tasks."""
+    try:
+        for uid, count in running.runner().wanted():
+            for _ in range(count):
+                _send_backfill(uid)
+    except BackendError as error:
+        logger.warning("no look at backfills this time: %s", error)
+
+
+@shared_task(name=BACKFILL, ignore_result=True, acks_late=False)
+def backfill(uid: str) -> None:
+    """Do steps of a backfill for a while; go on later if there are more.
+
+    Args:
+        uid: The backfill's.
+    """
+    has_own_queue = runtime().config.backfill_queue is not None
+    seconds = running.OWN_QUEUE_TURN_SECONDS if has_own_queue else running.TURN_SECONDS
+    try:
+        outcome = running.runner().work(uid, seconds)
+    except BackendError as error:
+        # Its steps stay where they are, and the next look starts it again.
+        logger.warning("backfill %s put off: %s", uid, error)
+        return
+    if outcome == "more":
+        _send_backfill(uid)
+
+
+def _send_backfill(uid: str) -> None:
+    config = runtime().config
+    queue = config.backfill_queue or config.queue
+    backfill.apply_async((uid,), queue=queue, expires=_STALE_SECONDS)
 
 
 def _send_drain(alias: str, shard: int) -> None:

@@ -49,7 +49,8 @@ class Journal(Tables):
             return bool(rows.update(state=state, finished_at=ended))
 
     def retry_failed(self, uid: str) -> int:
-        """Make failed steps ready again, and have the backfill run; returns how many."""
+        """Make failed steps ready again, and have the backfill run; returns how many (1 for a
+        plan that failed)."""
         with self._connected(), transaction.atomic(using=self.alias):
             rows = self._backfills(uid).select_for_update()
             if rows.filter(state__in=(RUNNING, PAUSED, FAILED)).first() is None:
@@ -57,9 +58,10 @@ class Journal(Tables):
             failed = self._steps(uid).filter(state=FAILED)
             count: int = failed.update(state=READY, attempts=0, lease_ms=0, worker="", ended_ms=0)
             is_unplanned = self._backfills(uid).filter(state=FAILED, is_planned=False)
-            if count or is_unplanned.exists():
-                self._backfills(uid).filter(state=FAILED).update(state=RUNNING, finished_at=None)
-            return count
+            if not count and not is_unplanned.exists():
+                return 0
+            self._backfills(uid).filter(state=FAILED).update(state=RUNNING, finished_at=None)
+            return max(count, 1)
 
     def tally(self, uid: str) -> Tally:
         """Return the steps added up."""
@@ -91,11 +93,11 @@ class Journal(Tables):
         with self._connected():
             return self._backfills(uid).first()
 
-    def latest(self, limit: int = 50) -> list[Any]:
-        """Return the model's objects of the newest backfills."""
+    def latest(self, limit: int = 50) -> list[Record]:
+        """Return the newest backfills, the newest first."""
         with self._connected():
             objects = apps.get_model("tailrace", "Backfill").objects.using(self.alias)
-            return list(objects.order_by("-id")[:limit])
+            return [record_of(row) for row in objects.order_by("-id")[:limit]]
 
     def running(self) -> list[Record]:
         """Return the backfills that run, the oldest first."""

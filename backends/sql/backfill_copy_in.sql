@@ -1,0 +1,2 @@
+COPY pg_temp.tailrace_slice (uid, time, measurement, trace_id, tags, fields)
+FROM STDIN (FORMAT binary)
