@@ -132,6 +132,7 @@ def start(
     workers: int = WORKERS,
     is_throttled: bool = True,
     estimate: Estimate | None = None,
+    uid: str = "",
 ) -> str:
     """Start a backfill; workers take it from now on.
 
@@ -142,6 +143,7 @@ def start(
         workers: How many steps may run at once, on all hosts together.
         is_throttled: Whether live traffic goes first.
         estimate: Of a preview that was just made, to spare another one.
+        uid: Its uid-to-be, 32 hexadecimal digits, so that a form that is sent twice starts one.
 
     Returns:
         Its uid.
@@ -156,7 +158,7 @@ def start(
     with suppress_recording():
         kind.check(values)
         expected = estimate if estimate is not None else kind.estimate(values)
-    uid = uuid.uuid4().hex
+    uid = uid or uuid.uuid4().hex
     kept = store()
     kept.create(
         uid,
