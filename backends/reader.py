@@ -20,7 +20,8 @@ are decimals. A float without fraction from 1e16 on that fits 64 bits counts as 
 is: PostgreSQL's jsonb cannot tell them apart.
 
 **Percentiles** interpolate linearly between the two nearest values, as PostgreSQL's
-``percentile_cont`` does, of the values themselves: nothing is estimated.
+``percentile_cont`` does, of the values themselves. Only where a rollup answers (see
+``docs/rollups.md``), they are read from its sketches, within 1 %.
 
 **Buckets** are stamped with their start, as an aware datetime of the zone asked for;
 ``tailrace.pipeline.interval`` says which there are. Python compares datetimes of one zone by
@@ -127,6 +128,7 @@ class Reader:
         tags: Mapping[str, Any] | None = None,
         tz: str | tzinfo | None = None,
         fill: Fill = None,
+        use_rollups: bool = True,
     ) -> Any:
         """Return a function of a field: of all, of each bucket, of each group, or of both.
 
@@ -144,6 +146,8 @@ class Reader:
             fill: What buckets without a value get, from ``start`` to ``end``: ``"null"``, ``0``
                 or ``"previous"`` (the group's bucket before; ``None`` where there is none).
                 Without it they have no row.
+            use_rollups: Whether buckets that a rollup has computed may be used. The answer is the
+                same, but for percentiles, which are then within 1 %.
 
         Returns:
             ``{"result": x}`` without interval and group_by, else rows: dicts of ``bucket``,
@@ -166,7 +170,7 @@ class Reader:
             field: Its name.
             interval: Width of the buckets.
             function: As for :meth:`aggregate`.
-            **options: ``device, start, end, group_by, tags, tz, fill``, likewise.
+            **options: ``device, start, end, group_by, tags, tz, fill, use_rollups``, likewise.
         """
         if interval is None:
             raise ValueError("downsample() needs an interval, such as '5 minutes'")

@@ -20,8 +20,6 @@ from django.db import DatabaseError, connections, transaction
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.interval import Segment
 
-from .django_errors import translated_errors
-from .private_connection import private_connection
 from .reading.columns import ReadingSchema, kind_of
 from .reading.dialects import Sql
 from .reading.orm import OrmReader
@@ -69,18 +67,17 @@ class Plan(NamedTuple):
 class TimescaleReader(OrmReader):
     """A part of :class:`tailrace.backends.timescale.TimescaleDBBackend`."""
 
-    def aggregate(self, measurement_or_model: Any, field: Any, *args: Any, **options: Any) -> Any:
-        if isinstance(measurement_or_model, str):
-            return super().aggregate(measurement_or_model, field, *args, **options)
-        using = self.reading_alias(ReadingSchema(measurement_or_model).model)
-        with translated_errors(using), private_connection(using), _snapshot(using):
-            return super().aggregate(measurement_or_model, field, *args, **options)
+    def aggregate_rows(self, asked: AggregateQuery, table: Any) -> Any:
+        if not isinstance(table, ReadingTable) or not asked.use_rollups:
+            return super().aggregate_rows(asked, table)
+        with _snapshot(table.dialect.connection.alias):
+            return super().aggregate_rows(asked, table)
 
     def aggregate_statement(
         self, asked: AggregateQuery, table: Any, segments: Sequence[Segment]
     ) -> Sql:
         """Return the statement by ``time_bucket``, and over a continuous aggregate that fits."""
-        if isinstance(table, ReadingTable) and asked.interval is not None:
+        if isinstance(table, ReadingTable) and asked.interval is not None and asked.use_rollups:
             plan = _plan(asked, table, segments)
             if plan is not None:
                 return _merged(asked, table, segments, plan)

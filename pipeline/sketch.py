@@ -9,6 +9,7 @@ nothing. Databases compute the bins of rows with the same formula.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -75,6 +76,24 @@ class Sketch:
             place += step
             bins[place] = count
         return cls(bins)
+
+    def merge_encoded(self, data: bytes) -> None:
+        """Do as ``merge(Sketch.decode(data))``, in a third of the time.
+
+        Raises:
+            ValueError: it is no sketch.
+        """
+        try:
+            steps, counts = _decode(data)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"this is no sketch: {error}") from error
+        bins = self.bins
+        if not bins:
+            bins.update(dict(zip(itertools.accumulate(steps), counts, strict=True)))
+            return
+        known = bins.get
+        for place, count in zip(itertools.accumulate(steps), counts, strict=True):
+            bins[place] = known(place, 0) + count
 
     def encode(self) -> bytes:
         """Return it in few bytes: ascending bins as differences, and their counts."""

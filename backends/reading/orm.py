@@ -17,6 +17,7 @@ from django.db.models.functions import Cast
 from tailrace.backends.django_errors import translated_errors
 from tailrace.backends.private_connection import private_connection
 from tailrace.backends.reader import Reader
+from tailrace.backends.rollups.reading import answer_from_rollups
 from tailrace.pipeline.interval import Buckets
 
 from .arguments import zone_is_fixed
@@ -73,7 +74,15 @@ class OrmReader(Reader):
     def aggregate(self, measurement_or_model: Any, field: Any, *args: Any, **options: Any) -> Any:
         asked = AggregateQuery.make(measurement_or_model, field, *args, **options)
         with self._table(asked.source) as table:
-            return _aggregate(asked, table, self.aggregate_statement)
+            if asked.use_rollups:
+                found = answer_from_rollups(self.alias, asked, table)
+                if found is not None:
+                    return found
+            return self.aggregate_rows(asked, table)
+
+    def aggregate_rows(self, asked: AggregateQuery, table: Any) -> Any:
+        """Answer from the rows. Backends that need more around it override it."""
+        return _aggregate(asked, table, self.aggregate_statement)
 
     @contextmanager
     def _table(self, source: str | ReadingSchema) -> Iterator[Any]:

@@ -159,6 +159,8 @@ class AggregateQuery:
     tags: Filters
     zone: tzinfo
     fill: str | int | None
+    use_rollups: bool = True
+    """Whether what was computed before may be used; backends without rollups ignore it."""
 
     @property
     def percent(self) -> int | None:
@@ -179,6 +181,7 @@ class AggregateQuery:
         tags: Any = None,
         tz: Any = None,
         fill: Any = None,
+        use_rollups: Any = True,
     ) -> AggregateQuery:
         """Check what a caller gave."""
         source = make_source(measurement_or_model)
@@ -186,6 +189,8 @@ class AggregateQuery:
             raise ValueError(
                 f"function {function!r:.80} is not known; there are: {', '.join(FUNCTIONS)}"
             )
+        if not isinstance(use_rollups, bool):
+            raise ValueError(f"use_rollups is {use_rollups!r:.80}; write True or False")
         made = cls(
             source=source,
             field=make_field(source, field, function),
@@ -196,6 +201,7 @@ class AggregateQuery:
             tags=with_device(source, make_filters(source, tags), device),
             zone=parse_zone(tz),
             fill=make_fill(fill),
+            use_rollups=use_rollups,
         )
         made._check_fill()
         return made

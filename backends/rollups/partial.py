@@ -117,6 +117,8 @@ class Partial:
         """
         if function == "count":
             return self.count
+        if function[1:].isdigit():
+            return None if self.sketch is None else self.sketch.percentile(int(function[1:]))
         numbers = self.wholes + self.others
         if not numbers:
             return None
@@ -126,9 +128,7 @@ class Partial:
             if places is not None:
                 return as_decimal(self.other_sum, places)
             return total(self.whole_sum, self.other_sum, self.others)
-        if function == "avg":
-            return mean(self.whole_sum, self.other_sum, numbers, self.others)
-        return None if self.sketch is None else self.sketch.percentile(int(function[1:]))
+        return mean(self.whole_sum, self.other_sum, numbers, self.others)
 
     def _extreme(self, function: str, places: int | None) -> Any:
         whole, other = (
