@@ -121,6 +121,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     """Where frames wait while Redis is down; empty: a folder of the system's temporary one."""
     spool_max_bytes: Bytes = 256 * 2**20
     """Disk for the spool, for each process."""
+    exchange_dirs: list[str] = []
+    """Folders that backfills may import files from and export them to; none without."""
 
     string_max_chars: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 16_384
     """Longer field values are cut, and counted."""

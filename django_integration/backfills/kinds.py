@@ -5,6 +5,8 @@ from __future__ import annotations
 from tailrace.pipeline.backfill.contracts import BackfillRefused, Kind
 
 from .copying import Compare, Copy
+from .exporting import ExportNdjson, ExportParquet
+from .importing import ImportCsv, ImportLineProtocol, ImportNdjson, ImportOrbit, ImportSilk
 from .recomputing import Recompute
 from .replaying import ReplayLetters
 
@@ -33,5 +35,10 @@ def kind_of(name: str) -> Kind:
     return _registered[name]
 
 
-for _kind in (Copy(), Compare(), Recompute(), ReplayLetters()):
-    register_kind(_kind)
+_KINDS: tuple[type[Kind], ...] = (
+    *(Copy, Compare, Recompute, ReplayLetters),
+    *(ImportNdjson, ImportCsv, ImportLineProtocol, ImportOrbit, ImportSilk),
+    *(ExportNdjson, ExportParquet),
+)
+for _kind in _KINDS:
+    register_kind(_kind())

@@ -95,7 +95,7 @@ def _events(found: list[_Found], how: Read) -> list[Event]:
         if event.rejected:
             event.rejected = f"line {record.line}: {event.rejected}"
         if draft.uid is None:
-            event.id = how.identity.uid(record.offset, event.measurement)
+            event.id = how.identity.uid(record.offset, event.measurement, record.data or b"")
     return events
 
 
