@@ -36,13 +36,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.dead_letter import DeadLetter
 from tailrace.pipeline.errors import ConfigurationError, NotSupportedByBackend
 from tailrace.pipeline.event import Event
+from tailrace.pipeline.interval import Interval
 from tailrace.pipeline.ledger import HighWater, Key
 from tailrace.pipeline.parked import (
     LIST_LETTERS,
@@ -51,6 +52,7 @@ from tailrace.pipeline.parked import (
     ListedLetter,
     ParkedLetter,
 )
+from tailrace.pipeline.retention import Policy
 
 from .reader import Reader
 
@@ -169,6 +171,28 @@ class BaseBackend(Reader, ABC):
         """
         return "nothing to do"
 
+    def refresh_rollup(
+        self, name: str, start: datetime | None = None, end: datetime | None = None
+    ) -> Any:
+        """Compute what is out of date in the buckets of a rollup within ``[start, end)``.
+
+        Returns:
+            What was done; as text, for people.
+
+        Raises:
+            ValueError: there is no such rollup, or no bucket in the window.
+            NotSupportedByBackend: this backend keeps none.
+        """
+        raise self._not_supported("refresh_rollup")
+
+    def refresh_due(self) -> Mapping[str, str]:
+        """Refresh the rollups whose time has come; beat calls it.
+
+        Returns:
+            What was done, by rollup, for the log; nothing where the backend keeps none.
+        """
+        return {}
+
     def close(self) -> None:
         """Let go of connections and files."""
 
@@ -223,6 +247,40 @@ class BaseBackend(Reader, ABC):
             TransientBackendError: those deleted before stay deleted; call it again.
         """
         raise self._not_supported("delete_readings")
+
+    def create_retention_policy(
+        self, reading_model: type, drop_after: str | timedelta | Interval = "90 days"
+    ) -> int:
+        """Have a model's readings deleted when they are older; returns the policy's number.
+
+        Raises:
+            NotSupportedByBackend: this backend keeps no policies; those of
+                ``TAILRACE["RETENTION"]`` may count all the same.
+        """
+        raise self._not_supported("create_retention_policy")
+
+    def remove_retention_policy(self, reading_model: type) -> bool:
+        """Undo :meth:`create_retention_policy`; return whether there was a policy."""
+        raise self._not_supported("remove_retention_policy")
+
+    def sweep(
+        self, policies: Mapping[str, Policy], *, seconds: float, every_seconds: float = 0.0
+    ) -> object:
+        """Apply ``TAILRACE["RETENTION"]``; beat calls it.
+
+        Args:
+            policies: By target.
+            seconds: When to stop, if there is more to do than fits into one run.
+            every_seconds: Not again before so long after the last run that came to its end.
+
+        Returns:
+            What was done, for the log; with an attribute ``is_finished`` that is false, it is
+            called again at once.
+
+        Raises:
+            NotSupportedByBackend: nothing is ever deleted here.
+        """
+        raise self._not_supported("sweep")
 
     @abstractmethod
     def read_checkpoint(self, shard: int) -> Checkpoint | None:

@@ -24,13 +24,15 @@ from .orm_transaction import OrmTransaction, checkpoint_of, mark_of
 from .private_connection import close_private_connections, private_connection
 from .reading.orm import OrmReader
 from .readings import OrmReadings
+from .retention.orm import OrmRetention
+from .rollups.backend import OrmRollups
 from .upkeep import fold_ledger, retire_producers
 
 _NO_SHARD: Any = Checkpoint(shard=-1)
 """Stands for the row of a checkpoint where none is moved."""
 
 
-class DjangoDBBackend(OrmReader, OrmReadings, OrmDeadLetterLists):
+class DjangoDBBackend(OrmReader, OrmReadings, OrmRollups, OrmRetention, OrmDeadLetterLists):
     """Stores events on the database alias that ``OPTIONS["ALIAS"]`` names.
 
     Run ``manage.py migrate tailrace --database=<alias>`` once, and add

@@ -25,6 +25,7 @@ from .model_tables import (
 )
 from .private_connection import private_connection
 from .reading.query import ReadingQuery
+from .rollups.invalidation import instants, invalidate_times, row_times
 from .written_models import is_reading, target_of
 
 DELETE_ROWS = 5_000
@@ -57,6 +58,7 @@ class OrmReadings(BaseBackend):
             if table.device_place is not None:
                 devices = table.fields[table.device_place]
                 update_last_seen(devices, latest_by_device(table, rows))
+            invalidate_times(using, table.label, row_times(table, rows))
 
     def delete_readings(
         self,
@@ -75,8 +77,12 @@ class OrmReadings(BaseBackend):
         deleted = 0
         with translated_errors(using), private_connection(using):
             rows = model._base_manager.using(using).filter(**wanted)
-            while keys := list(rows.values_list("pk", flat=True)[:DELETE_ROWS]):
-                counts = model._base_manager.using(using).filter(pk__in=keys).delete()[1]
+            while found := list(rows.values_list("pk", "timestamp")[:DELETE_ROWS]):
+                chosen = model._base_manager.using(using).filter(pk__in=[key for key, _ in found])
+                with transaction.atomic(using=using):
+                    counts = chosen.delete()[1]
+                    times = [each for _, moment in found for each in instants(moment)]
+                    invalidate_times(using, model._meta.label, times)
                 deleted += counts.get(model._meta.label, 0)
         return deleted
 

@@ -31,6 +31,11 @@ class BackendRegistry:
             backend.close()
 
     @property
+    def config(self) -> Config:
+        """The settings, as they are now."""
+        return self._config()
+
+    @property
     def aliases(self) -> list[str]:
         """The configured aliases."""
         return list(self._config().backends)

@@ -148,10 +148,20 @@ def row_times(table: ModelTable, rows: Sequence[Row]) -> list[int]:
         for row in rows:
             moment = row[place]
             if isinstance(moment, datetime):
-                found += _instants(moment)
+                found += instants(moment)
             elif moment is not None:  # the database's own default
                 found.append(time.time_ns() // 1_000)
     return found
+
+
+def instants(moment: datetime | None) -> list[int]:
+    """Return the times that a datetime can mean: a naive one may be there twice a year."""
+    if moment is None:
+        return []
+    if timezone.is_aware(moment):
+        return [us_of(moment)]
+    zone = timezone.get_default_timezone()
+    return [us_of(moment.replace(tzinfo=zone, fold=fold)) for fold in (0, 1)]
 
 
 def has_tables(connection: Any) -> bool:
@@ -208,14 +218,6 @@ def _select(connection: Any, condition: str, params: list[str]) -> list[Source]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {columns} FROM {table} WHERE {condition}{held}", params)
         return [Source(*row) for row in cursor.fetchall()]
-
-
-def _instants(moment: datetime) -> list[int]:
-    """Return the times that a datetime can mean: a naive one may be there twice a year."""
-    if timezone.is_aware(moment):
-        return [us_of(moment)]
-    zone = timezone.get_default_timezone()
-    return [us_of(moment.replace(tzinfo=zone, fold=fold)) for fold in (0, 1)]
 
 
 def _model() -> Any:
