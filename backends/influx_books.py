@@ -9,15 +9,14 @@ what :meth:`InfluxTransaction.keep` is for.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
 
-from tailrace.pipeline.dead_letter import DeadLetter
 from tailrace.pipeline.errors import (
     BackendMisconfigured,
     CheckpointConflict,
@@ -33,6 +32,7 @@ from .orm_transaction import OrmTransaction, checkpoint_of
 
 _ROWS_A_QUERY = 500
 _ALLOCATION_ATTEMPTS = 10
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 KEEP_PLACES_DAYS = 30
 """As long as high-water marks: a copy that comes later is taken for new on every backend."""
 
@@ -78,9 +78,6 @@ class InfluxTransaction(OrmTransaction):
         self.is_replay = True
         self._waiting.update(letter.id for letter in found)
         return found
-
-    def park(self, letters: Sequence[DeadLetter]) -> None:
-        super().park(letters)
 
     def finish(self) -> None:
         """Store what the lanes have come to, with the checkpoint."""
@@ -130,7 +127,7 @@ class InfluxTransaction(OrmTransaction):
                 self._places[place] = row, Lanes(bytes(row.state))
         return {place: (row.slot, lanes) for place, (row, lanes) in self._places.items()}
 
-    def admit(self, names: Iterable[Name], limit: int) -> dict[Name, bool]:
+    def admit(self, names: Collection[Name], limit: int) -> dict[Name, str | None]:
         """Store names; see :func:`admitted`.
 
         Raises:
@@ -141,9 +138,9 @@ class InfluxTransaction(OrmTransaction):
             self.keep()
         return found
 
-    def known_names(self, measurements: Collection[str]) -> list[Name]:
-        """Return all names of some measurements."""
-        return known_names(self._objects("InfluxName"), self._backend, measurements)
+    def tag_values(self, measurement: str, tag: str) -> list[str]:
+        """Return the stored values of a tag."""
+        return tag_values(self._objects("InfluxName"), self._backend, measurement, tag)
 
 
 class InfluxBooks(DjangoDBBackend):
@@ -184,7 +181,7 @@ class InfluxBooks(DjangoDBBackend):
 
         The largest slot of an hour stays, so that none is given twice.
         """
-        before = timezone.now() - timezone.timedelta(days=KEEP_PLACES_DAYS)
+        before = timezone.now() - timedelta(days=KEEP_PLACES_DAYS)
         with self._connected():
             rows = self._objects("InfluxProducer").filter(backend=self.alias)
             later = rows.filter(hour=models.OuterRef("hour"), slot__gt=models.OuterRef("slot"))
@@ -272,8 +269,8 @@ def _by_hour(place: Place) -> tuple[int, bytes]:
 
 
 def admitted(
-    objects: Any, backend: str, names: Iterable[Name], limit: int
-) -> tuple[dict[Name, bool], bool]:
+    objects: Any, backend: str, names: Collection[Name], limit: int
+) -> tuple[dict[Name, str | None], bool]:
     """Store names that are new, unless there are too many of their sort.
 
     Args:
@@ -283,9 +280,11 @@ def admitted(
         limit: How many values one tag may have.
 
     Returns:
-        Whether each name is stored, and whether some are new and have to be committed.
+        What is stored under each name, and whether some are new and have to be committed.
     """
-    by_digest = {_digest(backend, name): name for name in names}
+    by_digest: dict[str, Name] = {}
+    for each in names:
+        by_digest.setdefault(_digest(backend, each), each)
     stored = _stored(objects, by_digest)
     counts: dict[tuple[str, str], int] = {}
     fresh = []
@@ -295,8 +294,8 @@ def admitted(
         if kind == "tag":
             key = measurement, name
             if key not in counts:
-                rows = objects.filter(backend=backend, kind=kind, measurement=measurement)
-                counts[key] = rows.filter(name=name).count()
+                rows = objects.filter(backend=backend, kind=kind, name=_without_nul(name))
+                counts[key] = rows.filter(measurement=_without_nul(measurement)).count()
             if counts[key] >= limit:
                 continue
             counts[key] += 1
@@ -305,15 +304,22 @@ def admitted(
                 digest=digest,
                 backend=backend,
                 kind=kind,
-                measurement=measurement,
-                name=name,
-                value=value,
+                measurement=_without_nul(measurement),
+                name=_without_nul(name),
+                value=_without_nul(value),
             )
         )
     if fresh:
         objects.bulk_create(fresh, ignore_conflicts=True, batch_size=_ROWS_A_QUERY)
         stored = _stored(objects, by_digest)
-    return {name: stored.get(digest) == name[3] for digest, name in by_digest.items()}, bool(fresh)
+    return {name: stored.get(_digest(backend, name)) for name in names}, bool(fresh)
+
+
+def tag_values(objects: Any, backend: str, measurement: str, tag: str) -> list[str]:
+    """Return the stored values of a tag."""
+    rows = objects.filter(backend=backend, kind="tag", name=_without_nul(tag))
+    rows = rows.filter(measurement=_without_nul(measurement))
+    return list(rows.values_list("value", flat=True))
 
 
 def _stored(objects: Any, digests: Collection[str]) -> dict[str, str]:
@@ -325,16 +331,6 @@ def _stored(objects: Any, digests: Collection[str]) -> dict[str, str]:
     return found
 
 
-def known_names(objects: Any, backend: str, measurements: Collection[str]) -> list[Name]:
-    """Return all names of some measurements."""
-    wanted, found = sorted(measurements), []
-    for start in range(0, len(wanted), _ROWS_A_QUERY):
-        part = wanted[start : start + _ROWS_A_QUERY]
-        rows = objects.filter(backend=backend, measurement__in=part)
-        found += list(rows.values_list("kind", "measurement", "name", "value"))
-    return found
-
-
 def _digest(backend: str, name: Name) -> str:
     """Return what a name is unique by: of a field, its type is not part of it."""
     kind, measurement, own, value = name
@@ -343,10 +339,6 @@ def _digest(backend: str, name: Name) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def tags_by_name(names: Iterable[Name]) -> dict[tuple[str, str], set[str]]:
-    """Return the values of tags, by measurement and name."""
-    found: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for kind, measurement, name, value in names:
-        if kind == "tag":
-            found[measurement, name].add(value)
-    return found
+def _without_nul(text: str) -> str:
+    """Return text as every database can hold it; the digest tells the names apart."""
+    return text.replace("\0", _REPLACEMENT)

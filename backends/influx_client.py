@@ -42,13 +42,19 @@ from tailrace.pipeline.errors import (
     BackendMisconfigured,
     TransientBackendError,
 )
+from tailrace.pipeline.faults import fault
 
+WRITE_PATH = "/api/v2/write"
 _CONNECTIONS = 10
 _ATTEMPTS = 3
 _FIRST_PAUSE_SECONDS = 0.05
 _RETRY_AFTER_MAX_SECONDS = 600.0
 _SHOWN_MAX_CHARS = 500
 _LINE_BYTES = 65_536
+
+
+class Missing(BackendMisconfigured):
+    """404: no such bucket or organisation, or no such part of the API."""
 
 
 class TooLarge(BackendError):
@@ -154,6 +160,8 @@ class InfluxApi:
         for attempt in range(_ATTEMPTS):
             try:
                 with self._sent(method, path, parameters, body, headers) as response:
+                    if path == WRITE_PATH:
+                        fault("influx_sent")
                     answer = Answer(response.status, response.headers, response.data)
                 self._check(answer)
             except TransientBackendError as error:
@@ -257,7 +265,9 @@ class InfluxApi:
             raise Malformed(said)
         if status == 422:
             raise PartlyRefused(said)
-        if status in (401, 403, 404):
+        if status == 404:
+            raise Missing(f"{said}. {_ADVICE[status]}")
+        if status in (401, 403):
             raise BackendMisconfigured(f"{said}. {_ADVICE[status]}")
         if status in (429, 503):
             raise TransientBackendError(said, retry_after_seconds(answer.headers))

@@ -12,8 +12,8 @@ docs/decisions/0004-influx-identity.md; in short, a point differs from that of a
 - **the burst**, a tag that is only there where those digits have run out.
 
 Digits of events whose time a clock measured come from the number that the event got at capture:
-nobody records a hundred events in one microsecond. Times that somebody set, such as a reading's, may
-repeat as often as they like. Those are told apart by :class:`Lanes`.
+nobody records a hundred events in one microsecond. Times that somebody set, such as a reading's,
+may repeat as often as they like. Those are told apart by :class:`Lanes`.
 """
 
 from __future__ import annotations

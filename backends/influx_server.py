@@ -1,0 +1,179 @@
+"""What the server behind an address is, what it can do, and its buckets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
+
+from .influx_client import InfluxApi, Malformed, Missing
+
+_BUCKETS = "/api/v2/buckets"
+_JSON = {"Content-Type": "application/json"}
+_MISSING = {
+    "queries": "be read in Flux",
+    "deletes": "delete points",
+    "buckets": "have buckets made or their retention set",
+    "tasks": "run downsampling tasks",
+}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a server can do beside taking line protocol at ``/api/v2/write``."""
+
+    product: str
+    """``InfluxDB 2``, ``InfluxDB 1``, ``VictoriaMetrics`` or ``unknown``."""
+    version: str
+    queries: bool = False
+    """Does it answer Flux at ``/api/v2/query``?"""
+    deletes: bool = False
+    buckets: bool = False
+    """Can buckets be listed, made, and given a retention?"""
+    tasks: bool = False
+    strings: bool = True
+    """Does it keep text in fields, event ids among it?"""
+
+    def require(self, what: str) -> None:
+        """Refuse what the server cannot do.
+
+        Args:
+            what: ``queries``, ``deletes``, ``buckets`` or ``tasks``.
+
+        Raises:
+            NotSupportedByBackend: it cannot; says which server can.
+        """
+        if not getattr(self, what):
+            raise NotSupportedByBackend(
+                f"{self.product} {self.version} takes writes, but cannot {_MISSING[what]} through "
+                "the API of InfluxDB 2; use InfluxDB 2.7, or what the server has of its own"
+            )
+
+
+def probe(api: InfluxApi) -> Capabilities:
+    """Ask a server what it is.
+
+    Raises:
+        TransientBackendError: it does not answer.
+        BackendMisconfigured: it is none, or knows us not.
+    """
+    version = _version(api)
+    if version is None:
+        return _victoria(api)
+    if _has(api, _BUCKETS):
+        return Capabilities(
+            "InfluxDB 2", version, queries=True, deletes=True, buckets=True, tasks=True
+        )
+    # InfluxDB 1.8 and later speak a part of the API: buckets are called "database/policy".
+    has_flux = _answers_flux(api)
+    return Capabilities("InfluxDB 1", version, queries=has_flux)
+
+
+def _version(api: InfluxApi) -> str | None:
+    try:
+        return api.call("GET", "/ping").headers.get("X-Influxdb-Version")
+    except (Missing, Malformed):
+        return None
+
+
+def _victoria(api: InfluxApi) -> Capabilities:
+    try:
+        text = api.call("GET", "/metrics").body.decode(errors="replace")
+    except (BackendMisconfigured, Malformed):
+        return Capabilities("unknown", "")
+    _, _, rest = text.partition('vm_app_version{version="')
+    if not rest:
+        return Capabilities("unknown", "")
+    # It keeps numbers only: each field is a metric, and texts are left out.
+    return Capabilities("VictoriaMetrics", rest.partition('"')[0], strings=False)
+
+
+def _has(api: InfluxApi, path: str) -> bool:
+    try:
+        api.call("GET", path, {"limit": "1"})
+    except Missing:
+        return False
+    return True
+
+
+def _answers_flux(api: InfluxApi) -> bool:
+    query = json.dumps({"query": "buckets()", "type": "flux"}).encode()
+    try:
+        api.call("POST", "/api/v2/query", None, query, _JSON)
+    except (BackendMisconfigured, Malformed):
+        return False
+    return True
+
+
+class Buckets:
+    """The buckets of one organisation."""
+
+    def __init__(self, api: InfluxApi, org: str) -> None:
+        """Take the server and the organisation's name."""
+        self._api = api
+        self._org = org
+
+    def find(self, name: str) -> Mapping[str, Any] | None:
+        """Return what the server says of a bucket; ``None`` if there is no such bucket."""
+        try:
+            answer = self._api.call("GET", _BUCKETS, {"org": self._org, "name": name})
+        except Missing:
+            return None
+        found = answer.json().get("buckets") or []
+        return next((bucket for bucket in found if bucket.get("name") == name), None)
+
+    def ensure(self, name: str, retention_seconds: int | None) -> bool:
+        """Make a bucket if there is none, and set how long it keeps points.
+
+        Args:
+            name: The bucket's.
+            retention_seconds: 0 for ever; ``None`` leaves what is set.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            BackendMisconfigured: the token may not do that, or there is no such organisation.
+        """
+        bucket = self.find(name)
+        if bucket is None:
+            body = {
+                "orgID": self._org_id(),
+                "name": name,
+                "retentionRules": _rules(retention_seconds or 0),
+            }
+            self._call("POST", _BUCKETS, body)
+            return True
+        if retention_seconds is None or _retention(bucket) == retention_seconds:
+            return False
+        self._call(
+            "PATCH", f"{_BUCKETS}/{bucket['id']}", {"retentionRules": _rules(retention_seconds)}
+        )
+        return True
+
+    def _org_id(self) -> str:
+        found = self._api.call("GET", "/api/v2/orgs", {"org": self._org}).json().get("orgs") or []
+        if not found:
+            raise BackendMisconfigured(
+                f"InfluxDB at {self._api.server.shown} has no organisation {self._org!r}, or the "
+                "token may not see it; check OPTIONS['ORG']"
+            )
+        return str(found[0]["id"])
+
+    def _call(self, method: str, path: str, body: Any) -> None:
+        try:
+            self._api.call(method, path, None, json.dumps(body).encode(), _JSON)
+        except Malformed as error:
+            raise BackendMisconfigured(str(error)) from error
+
+
+def _rules(seconds: int) -> list[dict[str, Any]]:
+    return [{"type": "expire", "everySeconds": seconds}]
+
+
+def _retention(bucket: Mapping[str, Any]) -> int:
+    rules = bucket.get("retentionRules") or []
+    return next((int(rule.get("everySeconds", 0)) for rule in rules), 0)
