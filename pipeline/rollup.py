@@ -147,10 +147,11 @@ class Rollup:
     def fingerprint(self, level: int) -> str:
         """Return a text that is another one when a level's buckets have to be computed anew.
 
-        That is so if anything that goes into them changes, in this level or one below.
+        That is so if anything that goes into them changes, in this level or one below; the order
+        of groups, too, which is that of the values in a bucket.
         """
         content = (
-            *(self.source, sorted(self.fields), self.has_sketch, sorted(self.group_by)),
+            *(self.source, sorted(self.fields), self.has_sketch, list(self.group_by)),
             *(self.zone_name, [str(width) for width in self.widths[: level + 1]]),
         )
         return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()

@@ -182,8 +182,9 @@ class _Answer:
 
     def _levels(self, rollup: Rollup, rows: Sequence[Any], span: Range) -> list[Level]:
         sources = apps.get_model("tailrace", "RollupSource")._base_manager.using(self._using)
-        found = sources.filter(backend=self._backend, source=rollup.source)
-        source = next((each for each in found if each.source == rollup.source), None)
+        name = rows[0].source
+        found = sources.filter(backend=self._backend, source=name)
+        source = next((each for each in found if each.source == name), None)
         if source is None:
             return []
         owners = {row.id: owners_of_level(row.id, source.id) for row in rows}
