@@ -38,6 +38,8 @@ _STRAYS_A_SLICE = 5_000
 _BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 T = TypeVar("T")
+MayGo = Callable[[datetime | None, datetime | None], bool]
+"""Whether all rows from one time on, and before another, may go."""
 
 
 class Dropped(NamedTuple):
@@ -98,13 +100,23 @@ class Partitions:
 
     # --- retention
 
-    def drop(self, before: datetime, *, keep: bool, deadline_seconds: float) -> list[Dropped]:
+    def drop(
+        self,
+        before: datetime,
+        *,
+        keep: bool,
+        deadline_seconds: float,
+        may_go: MayGo | None = None,
+    ) -> list[Dropped]:
         """Drop partitions that end at or before ``before``, and older rows of the default one.
 
         Args:
             before: Aware.
             keep: Detach only.
             deadline_seconds: How long to try.
+            may_go: Asked for each partition, by its bounds, when no one can write to it any
+                more; the first one that may not go, and all after it, stay, and so do rows
+                of the default one.
 
         Returns:
             What was dropped, including what an earlier call had detached only.
@@ -120,21 +132,29 @@ class Partitions:
             if partition.upper is None or partition.upper > before:
                 continue
             left = deadline - time.monotonic()
-            self.patiently(lambda p=partition: self._detach(p, defaults, keep), left)  # type: ignore[misc]
+            is_gone = self.patiently(
+                lambda p=partition: self._detach(p, defaults, keep, may_go),  # type: ignore[misc]
+                left,
+            )
+            if not is_gone:
+                break
             if keep:
                 dropped.append(Dropped(partition.name, partition.rows, partition.size_bytes))
         dropped += self._drop_expired(deadline)
-        dropped += [self._delete_strays(name, before, deadline) for name in defaults]
+        if may_go is None:
+            dropped += [self._delete_strays(name, before, deadline) for name in defaults]
         return [item for item in dropped if item.rows or item.size_bytes]
 
-    def _detach(self, partition: Partition, defaults: list[str], keep: bool) -> None:
+    def _detach(
+        self, partition: Partition, defaults: list[str], keep: bool, may_go: MayGo | None
+    ) -> bool:
         names = {"partition": sql.Identifier(partition.name), "mark": sql.Literal(_EXPIRED)}
         mark = sql.SQL("COMMENT ON TABLE {partition} IS {mark}").format(**names)
-        if not defaults:
+        if not defaults and may_go is None:
             # Allowed only without a default partition; takes no lock that anybody feels.
             how = "FINALIZE" if partition.is_detach_pending else "CONCURRENTLY"
             self._detach_concurrently(partition.name, how, None if keep else mark)
-            return
+            return True
         with self.locked(_EXPIRED_LOCK_MS) as cursor:
             # First what nobody else needs, so that the parent is never held while we wait.
             for name in (partition.name, *defaults):
@@ -144,9 +164,12 @@ class Partitions:
                     )
                 )
                 _set_lock_timeout(cursor, LOCK_MS)
+            if may_go is not None and not may_go(partition.lower, partition.upper):
+                return False
             cursor.execute(statement("detach_partition").format(**names))
             if not keep:
                 cursor.execute(mark)
+        return True
 
     def _detach_concurrently(self, name: str, how: str, mark: sql.Composed | None) -> None:
         with self.cursor() as cursor:

@@ -14,10 +14,11 @@ from django.db import DatabaseError, connections
 from tailrace.pipeline.errors import BackendError, ConfigurationError, NotSupportedByBackend
 from tailrace.pipeline.interval import Interval, parse_interval
 
-from .partitions import Dropped
+from .partitions import Dropped, MayGo
 from .postgres import PostgresBackend
 from .postgres_transaction import Insert
 from .timescale_chunks import (
+    chunk_spans,
     drop_chunks,
     is_events_hypertable,
     make_events_hypertable,
@@ -136,7 +137,12 @@ class TimescaleDBBackend(TimescaleReader, TimescalePolicies, TimescaleContinuous
             return make_events_hypertable(self.get_db_alias(), found, self._chunk, with_rows=True)
 
     def drop_partitions(
-        self, before: datetime, *, keep: bool = False, deadline_seconds: float = 30.0
+        self,
+        before: datetime,
+        *,
+        keep: bool = False,
+        deadline_seconds: float = 30.0,
+        may_go: MayGo | None = None,
     ) -> list[Dropped]:
         """Drop the chunks (or partitions) whose events are all older than ``before``.
 
@@ -144,6 +150,7 @@ class TimescaleDBBackend(TimescaleReader, TimescalePolicies, TimescaleContinuous
             before: Aware; a chunk goes if it ends at or before it.
             keep: Detach only, which hypertables cannot.
             deadline_seconds: After which time to stop trying.
+            may_go: Asked for each chunk; see :class:`PostgresBackend`.
 
         Returns:
             What was dropped.
@@ -153,7 +160,9 @@ class TimescaleDBBackend(TimescaleReader, TimescalePolicies, TimescaleContinuous
             TransientBackendError: somebody held on to a chunk until the deadline.
         """
         if not self._has_hypertable():
-            return super().drop_partitions(before, keep=keep, deadline_seconds=deadline_seconds)
+            return super().drop_partitions(
+                before, keep=keep, deadline_seconds=deadline_seconds, may_go=may_go
+            )
         if keep:
             raise NotSupportedByBackend(
                 "chunks of a hypertable cannot be detached and kept; copy their rows before, or "
@@ -161,7 +170,14 @@ class TimescaleDBBackend(TimescaleReader, TimescalePolicies, TimescaleContinuous
             )
         with self._connected():
             alias, found = self.get_db_alias(), self.capabilities()
-            return drop_chunks(alias, found, before.astimezone(UTC), deadline_seconds)
+            return drop_chunks(alias, found, before.astimezone(UTC), deadline_seconds, may_go)
+
+    def event_spans(self) -> list[tuple[datetime, datetime]]:
+        """Return from when to when each chunk (or partition) of events goes, the oldest first."""
+        if not self._has_hypertable():
+            return super().event_spans()
+        with self._connected():
+            return chunk_spans(self.get_db_alias())
 
     # --- inside
 

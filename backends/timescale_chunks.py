@@ -11,7 +11,7 @@ from psycopg import sql
 from tailrace.pipeline.errors import BackendError, NotSupportedByBackend
 from tailrace.pipeline.interval import Interval
 
-from .partitions import LOCK_MS, PATIENCE_SECONDS, Dropped, Partitions
+from .partitions import LOCK_MS, PATIENCE_SECONDS, Dropped, MayGo, Partitions
 from .statements import statement
 from .timescale_convert import find, time_column, to_hypertable
 from .timescale_probe import Capabilities
@@ -22,6 +22,7 @@ logger = logging.getLogger("tailrace")
 EVENTS = "tailrace_event"
 EVENTS_TIME = "time"
 _LOCK_TIMEOUT = "2s"
+_LOCK_CHUNK = sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE")
 
 
 def make_events_hypertable(
@@ -111,8 +112,21 @@ def is_events_hypertable(alias: str) -> bool:
             return False  # not migrated yet
 
 
+def chunk_spans(alias: str) -> list[tuple[datetime, datetime]]:
+    """Return from when to when each chunk of events goes, the oldest first."""
+    with connections[alias].cursor() as cursor:
+        relation = find(cursor, EVENTS, EVENTS_TIME)
+        parameters = {**relation.parameters, "before": "infinity"}
+        cursor.execute(statement("timescale_chunks"), parameters)
+        return [(start, end) for *_, start, end in cursor.fetchall()]
+
+
 def drop_chunks(
-    alias: str, capabilities: Capabilities, before: datetime, deadline_seconds: float
+    alias: str,
+    capabilities: Capabilities,
+    before: datetime,
+    deadline_seconds: float,
+    may_go: MayGo | None = None,
 ) -> list[Dropped]:
     """Drop the chunks of events that end at or before a moment.
 
@@ -121,6 +135,8 @@ def drop_chunks(
         capabilities: What that has.
         before: Aware.
         deadline_seconds: How long to try, where others hold on to a chunk.
+        may_go: Asked for each chunk, by its bounds, when no one can write to it any more; the
+            first one that may not go, and all after it, stay.
 
     Returns:
         What was dropped.
@@ -135,11 +151,20 @@ def drop_chunks(
             relation = find(cursor, EVENTS, EVENTS_TIME)
             parameters = {**relation.parameters, "relation": relation.oid, "before": before}
             cursor.execute(statement("timescale_chunks"), parameters)
-            chunks = [Dropped(*row) for row in cursor.fetchall()]
+            chunks: list[Dropped] = []
+            end = None
+            for name, rows, size_bytes, chunk_start, chunk_end in cursor.fetchall():
+                if may_go is not None:
+                    # The catalog has quoted the name.
+                    cursor.execute(_LOCK_CHUNK.format(sql.SQL(name)))
+                    if not may_go(chunk_start, chunk_end):
+                        break
+                chunks.append(Dropped(name, rows, size_bytes))
+                end = chunk_end
             if chunks:
-                name = capabilities.function("drop_chunks")
-                query = statement("timescale_drop_chunks").format(drop_chunks=name)
-                cursor.execute(query, parameters)
+                drop = capabilities.function("drop_chunks")
+                query = statement("timescale_drop_chunks").format(drop_chunks=drop)
+                cursor.execute(query, {**parameters, "before": end})
         return chunks
 
     return partitions.patiently(drop, max(deadline_seconds, PATIENCE_SECONDS))

@@ -2,7 +2,9 @@
 SELECT
     format('%%I.%%I', c.chunk_schema, c.chunk_name),
     k.reltuples::bigint,
-    pg_total_relation_size(k.oid)
+    pg_total_relation_size(k.oid),
+    c.range_start,
+    c.range_end
 FROM timescaledb_information.chunks AS c
 JOIN pg_namespace AS n ON n.nspname = c.chunk_schema
 JOIN pg_class AS k ON k.relnamespace = n.oid AND k.relname = c.chunk_name
