@@ -27,7 +27,7 @@ from tailrace.pipeline.parked import ParkedLetter
 
 from .base import Transaction
 from .django_db import DjangoDBBackend
-from .influx_identity import Lanes, Place
+from .influx_identity import Identity, Lanes, Place
 from .orm_transaction import OrmTransaction, checkpoint_of
 
 _ROWS_A_QUERY = 500
@@ -61,8 +61,8 @@ class InfluxTransaction(OrmTransaction):
         self._waiting: set[int] = set()
         self._places: dict[Place, tuple[Any, Lanes]] = {}
         self.writer: Write = Write()
-        self.numbers: dict[bytes, int] = {}
-        """Numbers of lanes that events got in this transaction, by event id."""
+        self.identities: dict[bytes, Identity] = {}
+        """What events got in this transaction, by event id: halves of a batch get the same."""
         self.is_replay = False
         """Whether what is written are dead letters."""
 

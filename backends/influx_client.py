@@ -181,7 +181,7 @@ class InfluxApi:
     def lines(
         self, path: str, parameters: Mapping[str, str], body: bytes, headers: Mapping[str, str]
     ) -> Iterator[str]:
-        """Send a request; yield the lines of the answer as they arrive.
+        """Send a request; yield the lines of the answer as they arrive, with their ends.
 
         Raises:
             As :meth:`call`; TransientBackendError also where the answer breaks off.
@@ -193,7 +193,7 @@ class InfluxApi:
             for chunk in response.stream(_LINE_BYTES, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    yield line.decode().removesuffix("\r")
+                    yield line.decode() + "\n"
             if rest:
                 yield rest.decode()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from .influx_books import Name, admitted, placed, tag_values
-from .influx_identity import Lanes, Place
+from .influx_identity import Identity, Lanes, Place
 
 _DIRECT_SHARD = b"\xff\xff"
 _PLACES_MAX = 1_000
@@ -59,7 +59,7 @@ class DirectBooks:
         self._backend = backend
         self._objects = objects
         self._producer = producer
-        self.numbers: dict[bytes, int] = {}
+        self.identities: dict[bytes, Identity] = {}
 
     def admit(self, names: Collection[Name], limit: int) -> Mapping[Name, str | None]:
         """Store names; see :func:`tailrace.backends.influx_books.admitted`."""

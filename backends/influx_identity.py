@@ -76,27 +76,39 @@ class Lanes:
     The numbers follow from the events and their order, which a stream keeps; and a lane is
     stored with the checkpoint. So a drain that starts again gives the same events the same
     numbers, with whatever batches.
+
+    Who writes events in another order than that of their stream (a copy from another backend, or
+    one made again) has to look first whether they are there: :meth:`may_be_old`.
     """
 
-    __slots__ = ("_latest", "_used", "is_changed")
+    __slots__ = ("_last", "_latest", "_used", "is_changed")
 
     def __init__(self, state: bytes = b"") -> None:
         """Go on from what :meth:`state` gave."""
         self.is_changed = False
         self._latest: dict[int, int] = {}
         self._used: dict[int, int] = {}
+        self._last = -1
         if state:
-            self._latest, self._used = _decoder.decode(zlib.decompress(state))
+            self._latest, self._used, self._last = _decoder.decode(zlib.decompress(state))
 
-    def number(self, lane: int, time_us: int) -> int:
+    def may_be_old(self, event: Event) -> bool:
+        """Return whether an event may have been given a number before.
+
+        A producer numbers its events, and a drain gets them in that order.
+        """
+        return event_number(event) <= self._last
+
+    def number(self, event: Event, lane: int) -> int:
         """Return the number for the next event.
 
         Args:
+            event: Of this place, and with a time that was set.
             lane: Goes with its series. Series may share one.
-            time_us: Its time.
         """
-        lane %= _LANES
+        lane, time_us = lane % _LANES, event.time_ns // 1000
         self.is_changed = True
+        self._last = max(self._last, event_number(event))
         if time_us > self._latest.get(lane, time_us - 1):
             self._latest[lane] = time_us
             return 0
@@ -105,13 +117,18 @@ class Lanes:
 
     def state(self) -> bytes:
         """Return what there is to keep."""
-        return zlib.compress(_encoder.encode((self._latest, self._used)), 1)
+        return zlib.compress(_encoder.encode((self._latest, self._used, self._last)), 1)
+
+
+def event_number(event: Event) -> int:
+    """Return the number that an event got from its producer."""
+    return int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
 
 
 def measured_identity(event: Event, slot: int) -> Identity:
     """Return the identity of an event whose time a clock measured."""
-    number = int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
-    return Identity(slot, "", _microsecond(event) + _SET_DIGITS + number % _MEASURED_DIGITS)
+    digits = _SET_DIGITS + event_number(event) % _MEASURED_DIGITS
+    return Identity(slot, "", _microsecond(event) + digits)
 
 
 def set_identity(event: Event, slot: int, number: int) -> Identity:
@@ -125,7 +142,7 @@ def replayed_identity(event: Event, slot: int) -> Identity:
 
     Its lane has gone on since. Dead letters are few, so that they can have bursts of their own.
     """
-    burst, digits = divmod(int.from_bytes(event.id[_PRODUCER_BYTES:], "big"), _SET_DIGITS)
+    burst, digits = divmod(event_number(event), _SET_DIGITS)
     return Identity(slot, f"r{burst}", _microsecond(event) + digits)
 
 
@@ -139,4 +156,4 @@ def _microsecond(event: Event) -> int:
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[dict[int, int], dict[int, int]])
+_decoder = msgspec.msgpack.Decoder(tuple[dict[int, int], dict[int, int], int])

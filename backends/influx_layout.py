@@ -51,7 +51,8 @@ KIND_OF_TYPE: dict[type, str] = {
 
 _MARK = "~"
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\\]")
-_ESCAPED = re.compile(r"[\x00-\x1f\x7f\\%]")
+_UNFIT_NAME = re.compile(r"[\x00-\x1f\x7f\\@]")
+_ESCAPED = re.compile(r"[\x00-\x1f\x7f\\%@]")
 _RESERVED_STARTS = (_MARK, "_", "#", PREFIX)
 _TYPED = re.compile(rf"tailrace\.({'|'.join(KINDS)})\.(.+)", re.DOTALL)
 
@@ -60,7 +61,12 @@ def encode_name(name: str) -> str:
     """Return a measurement's or key's name as InfluxDB can hold it; see :func:`decode`."""
     # InfluxDB keeps names that begin with an underscore, and "time", for itself, and reads a tag
     # "$" in a filter as the value; a line that begins with # is a comment.
-    if not name or name in ("time", "$") or name.startswith(_RESERVED_STARTS) or _UNFIT.search(name):
+    if (
+        not name
+        or name in ("time", "$")
+        or name.startswith(_RESERVED_STARTS)
+        or _UNFIT.search(name)
+    ):
         return _marked(name)
     return name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from tailrace.pipeline.errors import RejectedEvents
@@ -20,13 +20,21 @@ from .influx_identity import (
     Place,
     is_measured,
     measured_identity,
+    place_of,
     places_of,
     replayed_identity,
     set_identity,
 )
 from .influx_layout import ID_FIELD, TRACE_FIELD
 from .influx_names import InfluxNames, Register
-from .line_protocol import Encoded, LineEncoder, Series, Unencodable, check_time, escape_text
+from .line_protocol import (
+    TIME_MAX_NS,
+    TIME_MIN_NS,
+    Encoded,
+    LineEncoder,
+    Series,
+    escape_text,
+)
 
 REFUSED_KEPT = 10_000
 """Ids of refused events that are remembered, so that the server is asked about them once."""
@@ -38,9 +46,12 @@ class Books(Register, Protocol):
     """Where that is kept which identities follow from."""
 
     is_replay: bool
-    numbers: dict[bytes, int]
+    identities: dict[bytes, Identity]
 
     def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]: ...
+
+
+LookUp = Callable[[Sequence[Event]], Mapping[bytes, tuple[str, int]]]
 
 
 class Line(NamedTuple):
@@ -62,6 +73,7 @@ class InfluxWriter:
         values_max: int = 10_000,
         lines_max: int = 5_000,
         gzip_level: int = 1,
+        look_up: LookUp,
     ) -> None:
         """Prepare; nothing is connected to yet.
 
@@ -72,6 +84,7 @@ class InfluxWriter:
             values_max: How many values a tag may have.
             lines_max: How many lines a request has at most.
             gzip_level: 1 to 9; 0 sends bodies as they are.
+            look_up: Returns the burst and time of those of some events that are stored.
         """
         self._alias = alias
         self._api = api
@@ -79,6 +92,7 @@ class InfluxWriter:
         self._values_max = values_max
         self._lines_max = lines_max
         self._gzip_level = gzip_level
+        self._look_up = look_up
         self._mine = threading.local()
         self._refused: OrderedDict[bytes, str] = OrderedDict()
 
@@ -122,7 +136,7 @@ class InfluxWriter:
             encoded = encoder.encode(events)
         finally:
             names.register = None
-        identities = _identities(books, events, encoded)
+        identities = self._identities(books, events, encoded)
         if self._refused:
             known = ((at, self._refused.get(event.id)) for at, event in enumerate(events))
             encoded.reasons.update((at, reason) for at, reason in known if reason is not None)
@@ -144,6 +158,54 @@ class InfluxWriter:
             names = InfluxNames(self._alias, self._values_max)
             found = self._mine.encoder = LineEncoder(names), names
         return found
+
+    def _identities(
+        self, books: Books, events: Sequence[Event], encoded: Encoded
+    ) -> list[Identity | None]:
+        good = [event for event, series in zip(events, encoded.series, strict=True) if series]
+        places = books.places(places_of(good))
+        self._find_old(books, good, places)
+        identities: list[Identity | None] = [None] * len(events)
+        known = books.identities
+        for at, (event, series) in enumerate(zip(events, encoded.series, strict=True)):
+            if series is None:
+                continue
+            time_ns = event.time_ns
+            if not TIME_MIN_NS <= time_ns <= TIME_MAX_NS:
+                encoded.reasons[at] = "its time is outside of what InfluxDB can store"
+                continue
+            slot, lanes = places[event.id[:_PRODUCER_BYTES], time_ns // 1000 // HOUR_US]
+            if books.is_replay:
+                identities[at] = replayed_identity(event, slot)
+            elif is_measured(time_ns):
+                identities[at] = measured_identity(event, slot)
+            elif event.id in known:
+                identities[at] = known[event.id]
+            else:
+                number = lanes.number(event, series.lane)
+                identities[at] = known[event.id] = set_identity(event, slot, number)
+        return identities
+
+    def _find_old(
+        self, books: Books, events: Sequence[Event], places: Mapping[Place, tuple[int, Lanes]]
+    ) -> None:
+        """Find the identities of events that may have been written before, in another order."""
+        if books.is_replay:
+            return
+        doubtful = [
+            event
+            for event in events
+            if not is_measured(event.time_ns)
+            and event.id not in books.identities
+            and places[place_of(event)][1].may_be_old(event)
+        ]
+        if not doubtful:
+            return
+        found = self._look_up(doubtful)
+        for event in doubtful:
+            if event.id in found:
+                slot = places[place_of(event)][0]
+                books.identities[event.id] = Identity(slot, *found[event.id])
 
     # --- requests
 
@@ -175,32 +237,6 @@ class InfluxWriter:
             body = packer.compress(body) + packer.flush()
             headers["Content-Encoding"] = "gzip"
         self._api.call("POST", WRITE_PATH, self._parameters, body, headers)
-
-
-def _identities(books: Books, events: Sequence[Event], encoded: Encoded) -> list[Identity | None]:
-    good = [event for event, series in zip(events, encoded.series, strict=True) if series]
-    places = books.places(places_of(good))
-    identities: list[Identity | None] = [None] * len(events)
-    for at, (event, series) in enumerate(zip(events, encoded.series, strict=True)):
-        if series is None:
-            continue
-        time_ns = event.time_ns
-        slot, lanes = places[event.id[:_PRODUCER_BYTES], time_ns // 1000 // HOUR_US]
-        try:
-            check_time(time_ns)
-        except Unencodable as error:
-            encoded.reasons[at] = str(error)
-            continue
-        if books.is_replay:
-            identities[at] = replayed_identity(event, slot)
-        elif is_measured(time_ns):
-            identities[at] = measured_identity(event, slot)
-        else:
-            number = books.numbers.get(event.id)
-            if number is None:
-                number = books.numbers[event.id] = lanes.number(series.lane, time_ns // 1000)
-            identities[at] = set_identity(event, slot, number)
-    return identities
 
 
 def _line(event: Event, series: Series, fields: str, identity: Identity) -> str:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -35,6 +35,7 @@ from .influx_books import InfluxBooks, InfluxTransaction
 from .influx_client import InfluxApi, Missing, Server
 from .influx_direct import DirectBooks, DirectProducer
 from .influx_reading import InfluxReader
+from .influx_reading.identities import stored_identities
 from .influx_server import Buckets, Capabilities, probe
 from .influx_writing import InfluxWriter
 from .readings import reading_event
@@ -98,6 +99,7 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
             values_max=own.get("TAG_VALUES_MAX", 10_000),
             lines_max=own.get("LINES_MAX", 5_000),
             gzip_level=own.get("GZIP_LEVEL", 1),
+            look_up=self._look_up,
         )
         self._direct = DirectProducer()
         self._direct_lock = threading.Lock()
@@ -214,9 +216,12 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
 
     def holds(self, event: Event) -> bool:
         """Return whether the bucket has this very event."""
-        window = {"start": event.time, "end": event.time + timedelta(microseconds=1)}
-        found = self.query(event.measurement, **window, fields=[])
-        return any(row["id"] == str(event.uuid) for row in found)
+        return event.id in self._look_up([event])
+
+    def _look_up(self, events: Sequence[Event]) -> Mapping[bytes, tuple[str, int]]:
+        if not self.capabilities().queries:
+            return {}
+        return stored_identities(self._ask, self.bucket, events)
 
     # --- the books
 
