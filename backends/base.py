@@ -54,7 +54,7 @@ from tailrace.pipeline.parked import (
 )
 from tailrace.pipeline.retention import Policy
 
-from .reader import Reader
+from .continuous import ContinuousAggregates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +120,10 @@ class Transaction(ABC):
         raise _no_dead_letters(self)
 
 
-class BaseBackend(Reader, ABC):
+class BaseBackend(ContinuousAggregates, ABC):
     """A storage for events. Instances are shared by the threads of a process.
 
-    How it is read is the other contract, in ``reader.py``.
+    How it is read is the other contract, in ``reader.py``; ``continuous.py`` is a part of both.
     """
 
     features: ClassVar[Features] = Features()

@@ -26,13 +26,16 @@ from .reading.orm import OrmReader
 from .readings import OrmReadings
 from .retention.orm import OrmRetention
 from .rollups.backend import OrmRollups
+from .rollups.continuous import OrmContinuous
 from .upkeep import fold_ledger, retire_producers
 
 _NO_SHARD: Any = Checkpoint(shard=-1)
 """Stands for the row of a checkpoint where none is moved."""
 
 
-class DjangoDBBackend(OrmReader, OrmReadings, OrmRollups, OrmRetention, OrmDeadLetterLists):
+class DjangoDBBackend(
+    OrmReader, OrmReadings, OrmRollups, OrmContinuous, OrmRetention, OrmDeadLetterLists
+):
     """Stores events on the database alias that ``OPTIONS["ALIAS"]`` names.
 
     Run ``manage.py migrate tailrace --database=<alias>`` once, and add

@@ -146,7 +146,11 @@ class Partitions:
         return [item for item in dropped if item.rows or item.size_bytes]
 
     def _detach(
-        self, partition: Partition, defaults: list[str], keep: bool, may_go: MayGo | None
+        self,
+        partition: Partition,
+        defaults: list[str],
+        keep: bool,
+        may_go: MayGo | None = None,
     ) -> bool:
         names = {"partition": sql.Identifier(partition.name), "mark": sql.Literal(_EXPIRED)}
         mark = sql.SQL("COMMENT ON TABLE {partition} IS {mark}").format(**names)
