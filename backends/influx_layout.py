@@ -60,12 +60,13 @@ _TYPED = re.compile(rf"tailrace\.({'|'.join(KINDS)})\.(.+)", re.DOTALL)
 def encode_name(name: str) -> str:
     """Return a measurement's or key's name as InfluxDB can hold it; see :func:`decode`."""
     # InfluxDB keeps names that begin with an underscore, and "time", for itself, and reads a tag
-    # "$" in a filter as the value; a line that begins with # is a comment.
+    # "$" in a filter as the value; a line that begins with # is a comment. Flux cuts a column's
+    # name off at an @.
     if (
         not name
         or name in ("time", "$")
         or name.startswith(_RESERVED_STARTS)
-        or _UNFIT.search(name)
+        or _UNFIT_NAME.search(name)
     ):
         return _marked(name)
     return name
