@@ -21,13 +21,15 @@ from tailrace.pipeline.dead_letter import DeadLetter
 from tailrace.pipeline.errors import ConfigurationError
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.ledger import HighWater, Key
+from tailrace.pipeline.rollup import Rollup
 
 from .base import Transaction
 from .in_process import InProcessBackend, Shard
 from .model_tables import rows_by_table, table_of
 from .reading.memory import MemoryReader
-from .reading.query import ReadingQuery
+from .reading.query import ReadingQuery, Window
 from .readings import memory_readings, reading_event, selected_ids
+from .rollups.continuous import continuous_rollup
 from .written_models import measurement_of, written_models
 
 
@@ -60,6 +62,7 @@ class MemoryBackend(MemoryReader, InProcessBackend):
         self._events: deque[Event] = deque(maxlen=self._max_events)
         self._letters: deque[DeadLetter] = deque(maxlen=self._max_events)
         self._ledger: dict[Key, int] = defaultdict(int)
+        self._continuous: dict[str, Rollup] = {}
 
     # --- for tests of host projects
 
@@ -133,6 +136,43 @@ class MemoryBackend(MemoryReader, InProcessBackend):
             self._events.clear()
             self._events.extend(kept)
         return deleted
+
+    # Answers are computed from the rows each time, which is right and up to date by itself.
+
+    def continuous_aggregate(
+        self, name: str, reading_model: type, field: str | None, *args: Any, **options: Any
+    ) -> bool:
+        rollup = continuous_rollup(name, reading_model, field, *args, **options)
+        with self._lock:
+            known = self._continuous.get(name)
+            if known is not None and known.fingerprint(0) != rollup.fingerprint(0):
+                raise ValueError(
+                    f"there is another continuous aggregate {name!r} already; choose another "
+                    "name, or drop it first (drop_continuous_aggregate)"
+                )
+            self._continuous[name] = rollup
+        return known is None
+
+    def refresh_continuous_aggregate(
+        self,
+        name: str,
+        reading_model: type,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> None:
+        Window.make(start, end)
+        self._continuous_of(name, reading_model)
+
+    def drop_continuous_aggregate(self, name: str, reading_model: type) -> None:
+        self._continuous_of(name, reading_model)
+        with self._lock:
+            self._continuous.pop(name, None)
+
+    def _continuous_of(self, name: str, model: Any) -> Rollup:
+        found = self._continuous.get(name)
+        if found is None or found.source != model._meta.label:
+            raise ValueError(f"{model._meta.label} has no continuous aggregate {name!r:.80}")
+        return found
 
     def health_check(self) -> dict[str, str]:
         message = f"{len(self._events)} events in the memory of this process"
