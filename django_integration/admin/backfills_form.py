@@ -100,7 +100,8 @@ def _field(parameter: Parameter, begin: Any) -> forms.Field:
     label = label_of(parameter)
     common: dict[str, Any] = {"label": label, "help_text": _help(parameter), "required": False}
     if parameter.type == "boolean":
-        return forms.BooleanField(initial=bool(begin), **common)
+        is_on = str(begin).lower() in ("true", "yes", "on", "1")
+        return forms.BooleanField(initial=is_on, **common)
     field = forms.CharField(
         widget=_widget(parameter), initial=_initial(begin), strip=False, **common
     )

@@ -16,7 +16,7 @@ MODELS = ("event", "deadletter", "exceptiongroup", "ledgerentry", "shardcheckpoi
 def admin_client(admin_databases: Databases) -> Client:
     """A superuser's browser."""
     client = Client()
-    client.force_login(User.objects.create_superuser("root", "root@example.com", "pw"))
+    client.force_login(User.objects.create_superuser("root", "root@example.com"))
     return client
 
 
@@ -34,3 +34,12 @@ def make_staff(admin_databases: Databases) -> Callable[..., Client]:
         return client
 
     return make
+
+
+@pytest.fixture
+def slow_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind of backfill in ``slow_kind.py``, among the others."""
+    from admin.slow_kind import SLOW
+    from tailrace.django_integration.backfills import kinds
+
+    monkeypatch.setitem(kinds._registered, SLOW.name, SLOW)
