@@ -245,7 +245,7 @@ class Kind(ABC):
         """Do one step, whole or not at all. It may be called again for a step that was done."""
 
     def finish(self, values: Values, total: StepResult) -> Sequence[str]:
-        """Do what comes after the last step; may be called more than once.
+        """Do what comes after the last step, if none has failed; may be called more than once.
 
         Args:
             values: The parameters.

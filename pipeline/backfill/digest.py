@@ -73,7 +73,7 @@ def digest_text(rows: int, total: int) -> str:
         rows: How many.
         total: Sum of their hashes, of any size or sign.
     """
-    return f"{rows}:{total & _MASK:016x}"
+    return f"{rows}:{int(total) & _MASK:016x}"
 
 
 def digest_sum(first: str, second: str) -> str:

@@ -198,8 +198,8 @@ class Engine:
     def _settle(self, marker: Marker, what: str, result: StepResult) -> None:
         fault("backfill_before_done")
         if not result.is_equal:
-            reason = f"the ends differ: {result.source_digest} and {result.target_digest}"
-            self._fail(marker, what, reason)
+            differing = f"the ends differ: {result.source_digest} and {result.target_digest}"
+            self._fail(marker, what, "; ".join((differing, *result.notes)))
             return
         if self._store.done(marker, self._worker, result):
             for note in result.notes:
@@ -219,7 +219,7 @@ class Engine:
         try:
             total = added(self._store.results(uid))
             has_failures = self._store.has_failed_steps(uid)
-            notes = tuple(kind.finish(values, total))
+            notes = () if has_failures else tuple(kind.finish(values, total))
             fault("backfill_before_finish")
             state = FAILED if has_failures else DONE
             ended = structs.replace(total, notes=(*total.notes, *notes))
