@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 from backfill.copy_site import CopySite, Row
 
 
@@ -28,11 +31,11 @@ class FileSite(CopySite):
 
     def run(self, kind: str, *arguments: str) -> dict[str, object]:
         """Run a backfill that must succeed; return its result."""
-        done = self.backfill(kind, *arguments)
+        done = self.backfill("--json", kind, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-        latest = self.latest()
-        assert latest["state"] == "done", latest
-        result: dict[str, object] = latest["result"]
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert told["state"] == "done", told
+        result: dict[str, object] = told["result"]
         return result
 
     def everything(self) -> list[Row]:
@@ -41,8 +44,9 @@ class FileSite(CopySite):
 
     def measurements(self) -> list[str]:
         """Return which measurements there are."""
-        statement = (
-            "from tailrace.django_integration.models import Event\n"
-            "print(*sorted(set(Event.objects.values_list('measurement', flat=True))), sep='\\n')"
-        )
-        return self.python(statement).split()
+        statement = "SELECT DISTINCT measurement FROM tailrace_event ORDER BY 1"
+        if url := self.urls["old"]:
+            with psycopg.connect(url) as connection:
+                return [name for (name,) in connection.execute(statement)]
+        with closing(self._sqlite("old")) as connection:
+            return [name for (name,) in connection.execute(statement)]
