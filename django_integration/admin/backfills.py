@@ -163,7 +163,7 @@ class BackfillAdmin(ReadOnlyAdmin):
         shown = status(row, progress)
         if request.GET.get("log") == shown["log_key"]:
             shown["log"] = None
-        return JsonResponse(shown)
+        return JsonResponse(shown, headers={"X-Content-Type-Options": "nosniff"})
 
     @telemetry_view
     def press_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -17,7 +17,6 @@ from tailrace.pipeline.backfill.parameters import Parameter, ParameterError
 PREFIX = "p"
 """Keeps parameters apart from whatever else the form posts."""
 _LINES_SHOWN = 4
-_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 
 class KindForm(forms.Form):
@@ -103,7 +102,7 @@ def _field(parameter: Parameter, begin: Any) -> forms.Field:
         is_on = str(begin).lower() in ("true", "yes", "on", "1")
         return forms.BooleanField(initial=is_on, **common)
     field = forms.CharField(
-        widget=_widget(parameter), initial=_initial(begin), strip=False, **common
+        widget=_widget(parameter), initial=_initial(parameter, begin), strip=False, **common
     )
     if parameter.is_required:
         # The parser says so to those whose browser does not.
@@ -144,10 +143,13 @@ def _help(parameter: Parameter) -> str:
     return " ".join(hints)
 
 
-def _initial(value: Any) -> Any:
+def _initial(parameter: Parameter, value: Any) -> Any:
+    if parameter.type == "time" and isinstance(value, str):
+        value = _moment(value) or value
     if isinstance(value, datetime):
+        # The browser's input takes a time of day without a zone only.
         aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value
-        return f"{timezone.localtime(aware):{_TIME_FORMAT}}"
+        return timezone.localtime(aware).replace(tzinfo=None).isoformat()
     return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
@@ -155,10 +157,16 @@ def _typed(parameter: Parameter, value: Any) -> Any:
     """Return what was typed; times in the zone of the person who typed them."""
     if parameter.type != "time" or not value:
         return value
+    moment = _moment(value)
+    return value if moment is None else moment.isoformat()  # the parser tells what is wrong
+
+
+def _moment(text: str) -> datetime | None:
+    """Return a time, in the zone of the person who typed it unless it has its own."""
     try:
-        moment = parse_datetime(value.strip())
+        moment = parse_datetime(text.strip())
     except ValueError:
-        return value  # the parser tells what is wrong with it
+        return None
     if moment is None or moment.tzinfo is not None:
-        return value
-    return timezone.make_aware(moment).isoformat()
+        return moment
+    return timezone.make_aware(moment)
