@@ -17,6 +17,7 @@ from . import conf
 from .backfills import service
 from .reading_routes import routed
 from .recorders import install_recorders, uninstall_recorders
+from .rollup_chores import rollup_chores
 
 logger = logging.getLogger("tailrace")
 
@@ -48,6 +49,7 @@ def _make_runtime() -> runtime.Runtime:
     chores = [Chore("backends", _BACKENDS_SECONDS, _maintain_backends)]
     for part, seconds in config.maintenance.items():
         chores.append(Chore(part, seconds, partial(_maintain_databases, part)))
+    chores += rollup_chores(config)
     return runtime.Runtime(config, backends.get, chores)
 
 

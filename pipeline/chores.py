@@ -10,6 +10,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
+class Outcome(NamedTuple):
+    """What a chore returns that may have to go on."""
+
+    detail: object
+    """For the log."""
+    is_finished: bool = True
+    """If not, it is started again at once, rather than when it is due."""
+
+
 class Chore(NamedTuple):
     """One piece of regular work."""
 
@@ -17,4 +26,4 @@ class Chore(NamedTuple):
     """Names its beat entry: ``tailrace.<name>``."""
     every_seconds: float
     run: Callable[[], object]
-    """Does it; what it returns is logged."""
+    """Does it; what it returns is logged. It may be an :class:`Outcome`."""

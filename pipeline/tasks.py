@@ -7,6 +7,7 @@ import logging
 from celery import Task, shared_task
 
 from .backfill import running
+from .chores import Outcome
 from .context import suppress_recording
 from .errors import (
     BackendError,
@@ -73,7 +74,12 @@ def chore(name: str) -> None:
     except TailraceError as error:
         logger.error("chore %s failed, it is tried again when it is due: %s", name, error)
     else:
-        logger.info("chore %s: %s", name, outcome)
+        goes_on = isinstance(outcome, Outcome) and not outcome.is_finished
+        detail = outcome.detail if isinstance(outcome, Outcome) else outcome
+        logger.info("chore %s: %s%s", name, detail, ", goes on" if goes_on else "")
+        if goes_on:
+            config = runtime().config
+            chore.apply_async((name,), queue=config.queue, expires=_STALE_SECONDS)
 
 
 @shared_task(name=BACKFILLS, ignore_result=True, acks_late=False)

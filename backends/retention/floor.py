@@ -24,6 +24,8 @@ from tailrace.backends.rollups.grid import Grid, grid_of
 from tailrace.backends.rollups.ranges import MAX_US, MIN_US, Range, common
 from tailrace.pipeline.faults import fault
 
+_ROUNDS_MAX = 1_000
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -93,6 +95,15 @@ def aligned(using: str, sources: Collection[str], wanted_us: int) -> int:
     return _aligned(_finest(using, sources), wanted_us)
 
 
+def at_odds(using: str, sources: Collection[str]) -> str:
+    """Return what to do about rollups whose buckets never begin together."""
+    names = ", ".join(sorted({repr(each.rollup) for each in _levels(using, sources)}))
+    return (
+        f"first buckets of the rollups {names} that begin together: there are none, so that "
+        "nothing may go; give them a finer first entry of WIDTHS, or one TIME_ZONE"
+    )
+
+
 def pending(using: str, sources: Collection[str], before_us: int) -> Range | None:
     """Return what has to be refreshed before all up to a time may go, without a lock."""
     first: list[Range] = []
@@ -154,14 +165,17 @@ def _aligned(grids: list[Grid], time_us: int) -> int:
 
 
 def settled(time_us: int, floors: Collection[Callable[[int], int]]) -> int:
-    """Return the last time at or before one that all of these functions leave as it is."""
-    while time_us > MIN_US:
+    """Return the last time at or before one that all of these functions leave as it is.
+
+    Days of two time zones may have no such time; then it is ``MIN_US``, so that nothing goes.
+    """
+    for _ in range(_ROUNDS_MAX):
         before = time_us
         for floor in floors:
             time_us = floor(time_us)
         if time_us == before:
-            break
-    return time_us
+            return time_us
+    return MIN_US
 
 
 def _sources(using: str, names: Collection[str]) -> Any:

@@ -79,8 +79,14 @@ def _of_rows(due: Due, rollups: Mapping[str, Rollup], policies: Mapping[str, Pol
         rows=rows,
         size_bytes=int(rows * sizes.bytes_per_row(target)) if rows else 0,
         charts=tuple(_charts_of(target.name, over, policies)),
-        waits_for="" if waiting is None else "a refresh of its rollups, which a sweep does first",
+        waits_for=_waits_for(aligned, waiting is not None),
     )
+
+
+def _waits_for(due: Due, is_pending: bool) -> str:
+    if due.last_us == MIN_US:
+        return floor.at_odds(due.target.using, due.target.sources)
+    return "a refresh of its rollups, which a sweep does first" if is_pending else ""
 
 
 def _charts_of(name: str, over: list[Rollup], policies: Mapping[str, Policy]) -> list[str]:

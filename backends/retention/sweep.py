@@ -165,6 +165,9 @@ class _Run:
         """Have rollups computed, and return what may go then."""
         target = wanted.target
         before_us = floor.aligned(self._using, target.sources, wanted.last_us)
+        if before_us == MIN_US:
+            self._report.waits[target.name] = floor.at_odds(self._using, target.sources)
+            return wanted.limited(before_us)
         try:
             floor.refresh(self._backend, target.sources, before_us, self._deadline, self.lease)
         except ValueError as error:

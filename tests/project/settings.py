@@ -6,6 +6,7 @@ environment; with an empty environment the project runs on SQLite.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -43,6 +44,10 @@ MIDDLEWARE = [
 TAILRACE = {"REDIS_URL": os.environ.get("TAILRACE_REDIS_URL", "redis://localhost:6379/0")}
 if "PROJECT_FLUSH_INTERVAL_SECONDS" in os.environ:  # for tests of the end of a process
     TAILRACE["FLUSH_INTERVAL_SECONDS"] = float(os.environ["PROJECT_FLUSH_INTERVAL_SECONDS"])
+
+if "PROJECT_RETENTION" in os.environ:  # for tests of what beat and commands do about it
+    TAILRACE["RETENTION"] = json.loads(os.environ["PROJECT_RETENTION"])
+    TAILRACE["RETENTION_INTERVAL_SECONDS"] = 2.0
 
 SQLITE_OPTIONS = {
     # BEGIN takes the write lock at once: a transaction that reads first and writes later

@@ -403,3 +403,17 @@ def _bucket_ages(site: Site, level: int) -> list[int]:
     return sorted(
         (now - each) // 86_400_000_000 for each in found.values_list("bucket_us", flat=True)
     )
+
+
+def test_rollups_whose_buckets_never_begin_together_hold_everything(site: Site) -> None:
+    site.store(days(1, 40))
+    register_rollup("here", "request", widths=("1 day",), time_zone="Europe/Berlin")
+    register_rollup("there", "request", widths=("1 day",), time_zone="America/New_York")
+    try:
+        report = site.sweep({"request": "7 days"})
+    finally:
+        unregister_rollup("here")
+        unregister_rollup("there")
+    assert site.ages() == [1, 40]
+    assert "'here', 'there'" in report.waits["request"]
+    assert report.is_finished
