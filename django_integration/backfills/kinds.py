@@ -8,6 +8,7 @@ from .copying import Compare, Copy
 from .exporting import ExportNdjson, ExportParquet
 from .importing import ImportCsv, ImportLineProtocol, ImportNdjson, ImportOrbit, ImportSilk
 from .recomputing import Recompute
+from .redaction import Redact
 from .replaying import ReplayLetters
 
 _registered: dict[str, Kind] = {}
@@ -38,7 +39,7 @@ def kind_of(name: str) -> Kind:
 _KINDS: tuple[type[Kind], ...] = (
     *(Copy, Compare, Recompute, ReplayLetters),
     *(ImportNdjson, ImportCsv, ImportLineProtocol, ImportOrbit, ImportSilk),
-    *(ExportNdjson, ExportParquet),
+    *(ExportNdjson, ExportParquet, Redact),
 )
 for _kind in _KINDS:
     register_kind(_kind())

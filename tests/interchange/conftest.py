@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from interchange.file_site import FileSite
 from tailrace.pipeline.config import Config
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.interchange import EventMaker, Format, Identity, Read, read_events
@@ -42,3 +46,35 @@ def read_file(tmp_path: Path) -> ReadFile:
 
     yield read
     close_kept_files()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = FileSite(tmp_path_factory.mktemp("template"))
+    site.migrate()
+    path = site.directory / "shop.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[FileSite]:
+    """A site on each database."""
+    if request.param == "postgres":
+        made = FileSite(tmp_path, request.getfixturevalue("postgres_database")("interchange"))
+        made.migrate()
+    else:
+        shutil.copy(migrated, tmp_path / "shop.sqlite3")
+        made = FileSite(tmp_path)
+    yield made
+    made.stop_all()
+
+
+@pytest.fixture
+def sqlite_site(tmp_path: Path, migrated: Path) -> Iterator[FileSite]:
+    """A site on SQLite."""
+    shutil.copy(migrated, tmp_path / "shop.sqlite3")
+    made = FileSite(tmp_path)
+    yield made
+    made.stop_all()

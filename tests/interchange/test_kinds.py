@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +15,6 @@ from interchange.file_site import FileSite
 from interchange.peer_databases import run_host
 
 ROWS = 1_200
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    site = FileSite(tmp_path_factory.mktemp("template"))
-    site.migrate()
-    path = site.directory / "shop.sqlite3"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return path
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def site(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[FileSite]:
-    """A site on each database."""
-    if request.param == "postgres":
-        made = FileSite(tmp_path, request.getfixturevalue("postgres_database")("interchange"))
-        made.migrate()
-    else:
-        shutil.copy(migrated, tmp_path / "shop.sqlite3")
-        made = FileSite(tmp_path)
-    yield made
-    made.stop_all()
-
-
-@pytest.fixture
-def sqlite_site(tmp_path: Path, migrated: Path) -> Iterator[FileSite]:
-    """A site on SQLite."""
-    shutil.copy(migrated, tmp_path / "shop.sqlite3")
-    made = FileSite(tmp_path)
-    yield made
-    made.stop_all()
 
 
 def test_what_is_exported_is_imported_as_the_same_events(site: FileSite) -> None:
