@@ -55,8 +55,26 @@ def test_the_names_of_tasks_and_entries(site: Site) -> None:
     tasks, names = done.stdout.splitlines()
     ours = ["backfill", "backfills", "chore", "drain", "tick"]
     assert tasks == str([f"tailrace.{name}" for name in ours])
-    entries = ["backends", "backfills", "cleanup", "tick"]
+    entries = ["backends", "backfills", "cleanup", "refresh", "retention", "tick"]
     assert names == str([f"tailrace.{name}" for name in entries])
+
+
+def test_beat_applies_retention(site: Site) -> None:
+    site.sender.send(range(100), "request")
+    site.drain()
+    old = "2001-01-01 00:00:00"
+    site.execute(f"UPDATE tailrace_event SET time = '{old}' WHERE id % 2 = 0")
+    site.start(
+        *("celery", "-A", "project.celery", "worker", "-B", "--concurrency=1"),
+        PROJECT_RETENTION='{"request": "7 days"}',
+    )
+    deadline = time.monotonic() + 60
+    while site.rows("SELECT count(*) FROM tailrace_event WHERE measurement = 'request'") != [(50,)]:
+        assert time.monotonic() < deadline, (site.directory / "celery-0.log").read_text()[-3000:]
+        time.sleep(0.3)
+    buckets = site.rows("SELECT sum(count) FROM tailrace_rollupbucket WHERE field = ''")
+    assert buckets[0][0] >= 50, "what is gone was not in the rollup"
+    assert ("retention",) in site.rows("SELECT name FROM tailrace_job")
 
 
 def test_a_stopped_redis_leaves_the_worker_alive(site: Site, own_redis_server: RedisServer) -> None:
