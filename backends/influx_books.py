@@ -19,7 +19,6 @@ from django.utils import timezone
 
 from tailrace.pipeline.errors import (
     BackendMisconfigured,
-    CheckpointConflict,
     TransientBackendError,
 )
 from tailrace.pipeline.event import Event
@@ -95,7 +94,7 @@ class InfluxTransaction(OrmTransaction):
         """Commit what was stored so far, and go on under the lock.
 
         Raises:
-            CheckpointConflict: somebody else was here meanwhile.
+            TransientBackendError: somebody else was here meanwhile; try again.
         """
         before = self._row
         self._held.commit()
@@ -108,14 +107,16 @@ class InfluxTransaction(OrmTransaction):
             or checkpoint_of(row) != checkpoint_of(before)
             or {letter for (letter,) in waiting} != self._waiting
         ):
-            raise CheckpointConflict(f"shard {before.shard} was worked on by another process")
+            raise TransientBackendError(
+                f"shard {before.shard} was worked on by another process; try again"
+            )
         self._row = row
 
     def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]:
         """Return slot and lanes of places; new ones get the smallest slot of their hour.
 
         Raises:
-            CheckpointConflict: see :meth:`keep`, which is called where there are new ones.
+            TransientBackendError: see :meth:`keep`, which is called where there are new ones.
         """
         missing = [place for place in wanted if place not in self._places]
         if missing:
@@ -131,7 +132,7 @@ class InfluxTransaction(OrmTransaction):
         """Store names; see :func:`admitted`.
 
         Raises:
-            CheckpointConflict: see :meth:`keep`, which is called where there are new ones.
+            TransientBackendError: see :meth:`keep`, which is called where there are new ones.
         """
         found, is_new = admitted(self._objects("InfluxName"), self._backend, names, limit)
         if is_new:

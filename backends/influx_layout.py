@@ -51,8 +51,9 @@ KIND_OF_TYPE: dict[type, str] = {
 
 _MARK = "~"
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\\]")
-_UNFIT_NAME = re.compile(r"[\x00-\x1f\x7f\\@]")
-_ESCAPED = re.compile(r"[\x00-\x1f\x7f\\%@]")
+# A server finds the ends of lines by counting quotes, and some count those in keys.
+_UNFIT_NAME = re.compile(r'[\x00-\x1f\x7f\\@"]')
+_ESCAPED = re.compile(r'[\x00-\x1f\x7f\\%@"]')
 _RESERVED_STARTS = (_MARK, "_", "#", PREFIX)
 _TYPED = re.compile(rf"tailrace\.({'|'.join(KINDS)})\.(.+)", re.DOTALL)
 

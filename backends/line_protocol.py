@@ -301,7 +301,7 @@ def texts_into(encoded: Encoded, template: str | Unencodable, part: _Part) -> No
             columns.append(_column(encoded, kind, column, part.places))
     if not columns:
         for at in part.places:
-            encoded.fields[at] = template
+            encoded.fields[at] = template % ()
         return
     texts = encoded.fields
     for at, values in zip(part.places, zip(*columns, strict=True), strict=True):

@@ -114,7 +114,7 @@ class FakeInflux:
             point = Point(point.measurement, point.tags, fields, point.time_ns)
         self.points[point.identity] = point
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one class
         fake = self
 
         class Handler(BaseHTTPRequestHandler):

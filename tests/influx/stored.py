@@ -42,7 +42,12 @@ def events_in(address: InfluxAddress, bucket: str) -> list[dict[str, Any]]:
                 and name not in ("_value", "_field", "_measurement")
             )
             key = values["_measurement"], tags, int(values["ns"])
-            found[key][values["_field"]] = values["_value"]
+            value = values["_value"]
+            if value is None:
+                value = ""  # the client reads an empty text so; InfluxDB has no None
+            if isinstance(value, str):
+                value = value.replace("\r\n", "\n")  # as InfluxDB's CSV has each end of a line
+            found[key][values["_field"]] = value
     return [_event(measurement, tags, f, ns) for (measurement, tags, ns), f in found.items()]
 
 

@@ -120,8 +120,8 @@ def _name(text: str, ends: str, escapes: str) -> tuple[str, str]:
             break
         if sign in escapes:
             raise LineError(f"a {sign!r} that is not escaped")
-        if sign == "\n" or sign == "\\":
-            raise LineError("a line break or a bare backslash in a name")
+        if sign in "\n\\" or (sign == '"' and ends == "="):
+            raise LineError("a line break, a bare backslash, or a quote in a key")
         found.append(sign)
         at += 1
     return "".join(found), text[at:]
