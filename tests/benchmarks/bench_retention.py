@@ -1,0 +1,342 @@
+"""Deleting millions of rows while the drain writes: no tick of the drain is held up.
+
+::
+
+    python -m benchmarks.bench_retention --rows 5000000 --engine sqlite --kills 3
+
+A process sweeps; it is killed with SIGKILL now and then, and started again. This process drains
+small batches all the time, and measures each. At the end what was to go has gone, what was to
+stay is there, and every drained event is there once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TESTS_DIR = Path(__file__).resolve().parents[1]
+BAR_SECONDS = 0.5
+BATCH_EVENTS = 200
+BATCHES_A_SECOND = 5
+_KEPT_SHARE = 100
+"""One old row in so many is held, so that slices are not the plainest ones."""
+_FILL_ROWS = 100_000
+
+
+class Outcome(NamedTuple):
+    """What was measured."""
+
+    engine: str
+    rows: int
+    sweep_seconds: float
+    kills: int
+    ticks: list[float]
+    """Seconds that each drained batch took."""
+    idle_ticks: list[float]
+    """... before the sweep began."""
+    longest_slice_seconds: float
+
+    @property
+    def is_within_bar(self) -> bool:
+        """Whether no tick was delayed by more than half a second."""
+        return max(self.ticks) <= BAR_SECONDS + statistics.median(self.idle_ticks)
+
+    def __str__(self) -> str:
+        def ms(seconds: float) -> str:
+            return f"{seconds * 1000:.0f} ms"
+
+        ticks, idle = sorted(self.ticks), sorted(self.idle_ticks)
+        return (
+            f"{self.engine}: {self.rows} rows deleted in {self.sweep_seconds:.0f} s "
+            f"({self.rows / self.sweep_seconds:.0f}/s), {self.kills} times killed; drain ticks: "
+            f"{len(ticks)}, median {ms(statistics.median(ticks))}, "
+            f"p99 {ms(ticks[int(len(ticks) * 0.99)])}, longest {ms(ticks[-1])} (without a sweep: "
+            f"median {ms(statistics.median(idle))}, longest {ms(idle[-1])}); longest slice "
+            f"{ms(self.longest_slice_seconds)}; "
+            f"{'within' if self.is_within_bar else 'NOT WITHIN'} the bar"
+        )
+
+
+def measure(engine: str, url: str, directory: Path, rows: int, kills: int) -> Outcome:
+    """Fill a database, sweep it while draining, and compare what is left.
+
+    Args:
+        engine: ``sqlite`` or ``postgres``.
+        url: Of an empty PostgreSQL database; empty for SQLite.
+        directory: For the site's files.
+        rows: How many old rows to delete.
+        kills: How often the sweeping process is killed.
+
+    Raises:
+        AssertionError: rows are missing, doubled, or were left.
+    """
+    environment = _environment(directory, url)
+    _manage(environment, "migrate", "--verbosity=0")
+    _manage(environment, "migrate", "--database=telemetry", "--verbosity=0")
+    held = _fill(engine, url, directory, rows)
+    drain = _Drain(environment)
+    try:
+        idle = drain.run(lambda: drain.ticks_done < BATCHES_A_SECOND * 4)
+        started = time.monotonic()
+        ticks, killed = _sweep_meanwhile(environment, drain, kills)
+        seconds = time.monotonic() - started
+        ticks += drain.run(lambda: drain.ticks_done < BATCHES_A_SECOND * 2)
+    finally:
+        drain.stop()
+    left = _counts(engine, url, directory)
+    assert left["old"] == held, f"{left['old']} old rows are left, not the {held} that are held"
+    assert left["new"] == drain.events, f"{left['new']} drained rows, not {drain.events}"
+    longest = _longest_slice(environment)
+    return Outcome(engine, rows - held, seconds, killed, ticks, idle, longest)
+
+
+def _sweep_meanwhile(
+    environment: dict[str, str], drain: _Drain, kills: int
+) -> tuple[list[float], int]:
+    ticks: list[float] = []
+    killed = 0
+    randomly = random.Random()
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__)), "--sweep"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        due = time.monotonic() + randomly.uniform(3, 8)
+        while process.poll() is None:
+            ticks += drain.run(lambda: drain.ticks_done < BATCHES_A_SECOND)
+            if killed < kills and time.monotonic() > due:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                killed += 1
+                break
+        else:
+            if process.returncode == 0:
+                return ticks, killed
+            raise AssertionError(f"the sweep ended with status {process.returncode}")
+
+
+class _Drain:
+    """A process of its own that stores batches and tells how long each took."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__)), "--drain"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.events = 0
+        self.ticks_done = 0
+
+    def run(self, goes_on: Any) -> list[float]:
+        """Drain a batch every so often; return what each took, in seconds."""
+        self.ticks_done = 0
+        found = []
+        while goes_on():
+            began = time.monotonic()
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write("drain\n")
+            self._process.stdin.flush()
+            found.append(float(self._process.stdout.readline()))
+            self.events += BATCH_EVENTS
+            self.ticks_done += 1
+            time.sleep(max(0.0, 1 / BATCHES_A_SECOND - (time.monotonic() - began)))
+        return found
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+# --- what the two processes do
+
+
+def _do_drain() -> None:
+    _set_up()
+    from tailrace.backends.registry import get_backend
+    from tailrace.pipeline.checkpoint import Checkpoint
+    from tailrace.pipeline.event import Event
+
+    backend = get_backend("default")
+    backend.create_checkpoint(Checkpoint(0))
+    for number, _ in enumerate(sys.stdin, 1):
+        now = time.time_ns()
+        events = [
+            Event("bench", now + at, {"kind": "new"}, {"n": at}, id=uuid.uuid4().bytes)
+            for at in range(BATCH_EVENTS)
+        ]
+        started = time.monotonic()
+        with backend.transaction(0) as tx:
+            tx.write(events)
+            tx.advance(Checkpoint(0, f"{number}-0", "e", tx.checkpoint.created_ns), [])
+        print(time.monotonic() - started, flush=True)
+
+
+def _do_sweep() -> None:
+    _set_up()
+    from django.apps import apps
+
+    from tailrace.backends.registry import get_backend
+    from tailrace.django_integration.conf import get_config
+    from tailrace.django_integration.rollup_chores import declared_policies
+
+    # Whoever takes over from one that was killed need not wait for a minute here.
+    jobs: Any = apps.get_model("tailrace", "Job")._base_manager
+    jobs.update(expires_us=0)
+    backend: Any = get_backend("default")
+    path = Path(os.environ["PROJECT_DATA_DIR"]) / "longest_slice"
+    longest = float(path.read_text()) if path.exists() else 0.0
+    while True:
+        report = backend.sweep(declared_policies(get_config()), seconds=20)
+        longest = max(longest, report.longest_slice_seconds)
+        path.write_text(str(longest))
+        if report.is_finished and not report.is_skipped:
+            return
+
+
+def _set_up() -> None:
+    sys.path.insert(0, str(TESTS_DIR))
+    import django
+    from django.conf import settings
+
+    settings.TAILRACE["ENABLED"] = False
+    if os.environ["DATABASE_URL"]:
+        store = "tailrace.backends.postgres.PostgresBackend"
+        settings.TAILRACE["BACKENDS"] = {"default": {"BACKEND": store}}
+    django.setup()
+
+
+# --- the site
+
+
+def _environment(directory: Path, url: str) -> dict[str, str]:
+    policy = {"bench": {"DROP_AFTER": "7 days", "HOLD": {"kind": "held"}}}
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "PROJECT_DATA_DIR": str(directory),
+        "PROJECT_RETENTION": json.dumps(policy),
+        "DATABASE_URL": url,
+        "TAILRACE_REDIS_URL": "redis://127.0.0.1:1/0",
+        "PYTHONPATH": str(TESTS_DIR),
+        "TMPDIR": str(directory),
+    }
+
+
+def _manage(environment: dict[str, str], *arguments: str) -> None:
+    command = [sys.executable, str(TESTS_DIR / "manage.py"), *arguments]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300)
+
+
+def _fill(engine: str, url: str, directory: Path, rows: int) -> int:
+    """Store old rows by the fastest way there is; return how many of them are held."""
+    held = -(-rows // _KEPT_SHARE)
+    if engine == "postgres":
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_POSTGRES_FILL, {"rows": rows, "share": _KEPT_SHARE})
+            connection.execute("VACUUM ANALYZE tailrace_event")
+        return held
+    with closing(sqlite3.connect(directory / "shop.sqlite3")) as connection:
+        for start in range(0, rows, _FILL_ROWS):
+            connection.executemany(_SQLITE_FILL, _sqlite_rows(start, min(start + _FILL_ROWS, rows)))
+            connection.commit()
+    return held
+
+
+_POSTGRES_FILL = """
+    INSERT INTO tailrace_event (uid, measurement, time, tags, fields, trace_id)
+    SELECT gen_random_uuid(), 'bench', now() - interval '60 days' + i * interval '0.5 s',
+        CASE WHEN i %% %(share)s = 0 THEN '{"kind": "held"}' ELSE '{"kind": "old"}' END::jsonb,
+        jsonb_build_object('n', i, 'duration_ms', i %% 977 / 8.0), ''
+    FROM generate_series(0, %(rows)s - 1) AS i
+"""
+_SQLITE_FILL = (
+    "INSERT INTO tailrace_event (uid, measurement, time, tags, fields, trace_id) "
+    "VALUES (?, 'bench', ?, ?, ?, '')"
+)
+
+
+def _sqlite_rows(start: int, end: int) -> Iterator[tuple[str, str, str, str]]:
+    first = time.time() - 60 * 86_400
+    for number in range(start, end):
+        at = first + number * 0.5
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1e6):06}"
+        kind = "held" if number % _KEPT_SHARE == 0 else "old"
+        fields = f'{{"n": {number}, "duration_ms": {number % 977 / 8.0}}}'
+        yield uuid.uuid4().hex, moment, f'{{"kind": "{kind}"}}', fields
+
+
+def _counts(engine: str, url: str, directory: Path) -> dict[str, int]:
+    if engine == "postgres":
+        import psycopg
+
+        with psycopg.connect(url) as connection:
+            query = "SELECT tags->>'kind', count(*) FROM tailrace_event WHERE measurement = 'bench'"
+            found = dict(connection.execute(f"{query} GROUP BY 1").fetchall())  # type: ignore[arg-type]
+    else:
+        with closing(sqlite3.connect(directory / "shop.sqlite3")) as connection:
+            query = "SELECT tags->>'kind', count(*) FROM tailrace_event WHERE measurement = 'bench'"
+            found = dict(connection.execute(f"{query} GROUP BY 1").fetchall())
+    return {"old": found.get("old", 0) + found.get("held", 0), "new": found.get("new", 0)}
+
+
+def _longest_slice(environment: dict[str, str]) -> float:
+    return float((Path(environment["PROJECT_DATA_DIR"]) / "longest_slice").read_text())
+
+
+@contextmanager
+def database(engine: str) -> Iterator[str]:
+    """Give an empty database's URL; of SQLite, an empty text."""
+    if engine == "sqlite":
+        yield ""
+        return
+    from benchmarks.drain_parts import SERVER_OPTIONS
+    from postgres_server import PostgresServer
+
+    server = PostgresServer(options=SERVER_OPTIONS)
+    try:
+        server.start()
+        yield server.create_database("retention")
+    finally:
+        server.remove()
+
+
+def main() -> None:
+    """Run it on both engines, or on what the arguments say."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--engine", choices=["sqlite", "postgres"])
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--drain", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--sweep", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.drain or options.sweep:
+        _do_drain() if options.drain else _do_sweep()
+        return
+    for engine in [options.engine] if options.engine else ["sqlite", "postgres"]:
+        with tempfile.TemporaryDirectory() as directory, database(engine) as url:
+            print(measure(engine, url, Path(directory), options.rows, options.kills), flush=True)
+
+
+if __name__ == "__main__":
+    main()
