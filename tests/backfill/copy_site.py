@@ -110,6 +110,19 @@ class CopySite(Site):
         ends = ("--source", "old", "--target", "new", "--measurement", MEASUREMENT)
         return self.backfill("copy", *ends, "--slice-rows", "1000", *more, fault=fault)
 
+    def copy_all(self, *more: str) -> subprocess.CompletedProcess[str]:
+        """Start a copy of everything from ``old`` to ``new``, in steps of the usual size."""
+        ends = ("--source", "old", "--target", "new", "--measurement", MEASUREMENT)
+        return self.backfill("copy", *ends, *more)
+
+    def rows_at(self, where: str, statement: str) -> list[Row]:
+        """Return what a statement gives at one of the ends."""
+        if url := self.urls[where]:
+            with psycopg.connect(url) as connection:
+                return connection.execute(statement).fetchall()  # type: ignore[arg-type]
+        with closing(self._sqlite(where)) as connection:
+            return connection.execute(statement).fetchall()
+
     def latest(self) -> dict[str, Any]:
         """Return uid, state, result and log of the newest backfill, and its failed steps."""
         uid, state, result, log = self.rows(

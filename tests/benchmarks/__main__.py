@@ -16,6 +16,7 @@ BENCHMARKS = {
     "record": "events a second from record() to Redis",
     "latency": "from a request's answer to its row",
     "drain": "PostgreSQL: the drain beside a bare COPY and bulk_create",
+    "backfill": "copies under kill -9 and live traffic; PostgreSQL to PostgreSQL beside the drain",
     "timescale": "TimescaleDB: aggregate by hour, from readings and a continuous aggregate",
 }
 

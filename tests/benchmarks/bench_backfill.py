@@ -1,0 +1,246 @@
+"""Copies of millions of events under kill -9 and live traffic, and how fast a copy is.
+
+``python -m benchmarks.bench_backfill`` (in ``tests/``): ``--rows 5000000 --kills 20`` is the whole;
+``--pair sqlite-postgres`` or ``postgres-postgres`` chooses the databases, ``--rate`` measures
+one worker beside the bare drain and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+from backfill.copy_site import MEASUREMENT, CopySite
+from benchmarks import backfill_rate, drain_parts
+from postgres_server import PostgresServer
+from servers import RedisServer
+
+LIVE = "fault.test"
+LIVE_EVENTS_A_SECOND = 200
+WORKERS = 2
+LAG_BAR_SECONDS = 5.0
+MEMORY_BAR_MB = 50.0
+_SQLITE_SEED = """
+    WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {rows})
+    INSERT INTO tailrace_event (uid, measurement, time, tags, fields, trace_id)
+    SELECT lower(hex(randomblob(16))), 'checkout',
+        strftime('%Y-%m-%d %H:%M:%f', 1767225600 + n * 0.05, 'unixepoch') || '000',
+        '{{"plan":"p' || (n % 5) || '","country":"C' || (n % 40) || '","channel":"web"}}',
+        '{{"n":' || n || ',"amount":' || (n % 50000) / 100.0
+            || ',"items":' || (n % 6) || ',"coupon":null,"currency":"EUR","first":true}}',
+        ''
+    FROM numbers
+"""
+_POSTGRES_SEED = """
+    INSERT INTO tailrace_event (uid, measurement, time, tags, fields, trace_id)
+    SELECT gen_random_uuid(), 'checkout',
+        timestamptz '2026-01-01 00:00+00' + n * interval '50 ms',
+        jsonb_build_object('plan', 'p' || n % 5, 'country', 'C' || n % 40, 'channel', 'web'),
+        jsonb_build_object('n', n, 'amount', (n % 50000) / 100.0, 'items', n % 6,
+            'coupon', null, 'currency', 'EUR', 'first', true),
+        ''
+    FROM generate_series(0, {rows} - 1) AS n
+"""
+
+
+class Watch(threading.Thread):
+    """Live traffic, how far its drain lags, and how much memory the copying workers take."""
+
+    def __init__(self, site: CopySite, redis_server: RedisServer) -> None:
+        super().__init__(daemon=True)
+        self.site = site
+        self.redis = redis_server
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.sent = 0
+        self.worst_lag_seconds = 0.0
+        self.worst_memory_mb = 0.0
+        self.ends = threading.Event()
+
+    def run(self) -> None:
+        batch = LIVE_EVENTS_A_SECOND // 4
+        with self.redis.client() as client:
+            while not self.ends.wait(0.25):
+                self.site.sender.send(range(self.sent, self.sent + batch))
+                self.sent += batch
+                now = client.time()
+                for key in client.keys("*:stream"):
+                    for entry_id, _ in client.xrange(key, count=1):
+                        lag = now[0] + now[1] / 1e6 - int(entry_id.split(b"-")[0]) / 1000
+                        self.worst_lag_seconds = max(self.worst_lag_seconds, lag)
+                for worker in self.workers:
+                    self.worst_memory_mb = max(self.worst_memory_mb, _memory_mb(worker.pid))
+        while not self.site.sender.flusher.flush(timeout_seconds=5):
+            time.sleep(0.1)
+
+
+def copy_under_fire(site: CopySite, redis_server: RedisServer, rows: int, kills: int) -> float:
+    """Copy while workers are killed and live traffic goes on; print and check what came of it.
+
+    Returns:
+        The most memory that a worker took, in MB.
+    """
+    _seed(site, rows)
+    for alias in ("old", "new"):
+        site.start("manage", "tailrace_drain", "--loop", "--backend", alias)
+    watch = Watch(site, redis_server)
+    watch.start()
+    time.sleep(3)
+    watch.worst_lag_seconds = 0.0  # that of the drains' own start
+    started = time.monotonic()
+    done = site.copy_all("--detach", "--workers", str(WORKERS))
+    assert done.returncode == 0, done.stderr
+    killed = _work(site, watch, kills, random.Random(rows))
+    seconds = time.monotonic() - started
+    watch.ends.set()
+    watch.join()
+    _report(site, watch, rows, killed, seconds)
+    return watch.worst_memory_mb
+
+
+def _work(site: CopySite, watch: Watch, kills: int, randomly: random.Random) -> int:
+    uid, killed = site.latest()["uid"], 0
+    due = time.monotonic() + 3
+    while (state := site.latest()["state"]) == "running":
+        watch.workers = [worker for worker in watch.workers if worker.poll() is None]
+        while len(watch.workers) < WORKERS:
+            watch.workers.append(site.start("manage", "tailrace_backfill", "work", uid))
+        if killed < kills and time.monotonic() >= due:
+            due = time.monotonic() + randomly.uniform(2, 6)
+            randomly.choice(watch.workers).send_signal(signal.SIGKILL)
+            killed += 1
+        time.sleep(0.25)
+    if state != "done":
+        raise RuntimeError(f"the copy is {state}: {site.latest()}")
+    return killed
+
+
+def _report(site: CopySite, watch: Watch, rows: int, killed: int, seconds: float) -> None:
+    result = site.latest()["result"]
+    counts = [_counts(site, where) for where in ("old", "new")]
+    print(f"  {rows:,} rows in {seconds:,.0f} s ({rows / seconds:,.0f} rows/s), {WORKERS} workers")
+    print(f"  {killed} kill -9, {watch.sent:,} live events meanwhile")
+    print(f"  rows and distinct ids: source {counts[0]}, target {counts[1]}")
+    print(f"  checksums: {result['source_digest']} and {result['target_digest']}")
+    print(f"  live lag <= {LAG_BAR_SECONDS} s: {watch.worst_lag_seconds:.2f} s at worst")
+    print(f"  memory of a worker: {watch.worst_memory_mb:.0f} MB at most", flush=True)
+    if counts[0] != (rows, rows) or counts[0] != counts[1]:
+        raise RuntimeError("the target is not what the source is")
+    if result["source_digest"] != result["target_digest"]:
+        raise RuntimeError("the checksums differ")
+
+
+def _counts(site: CopySite, where: str) -> tuple[int, int]:
+    statement = (
+        "SELECT count(*), count(DISTINCT uid) FROM tailrace_event "
+        f"WHERE measurement = '{MEASUREMENT}'"
+    )
+    return tuple(site.rows_at(where, statement)[0])  # type: ignore[return-value]
+
+
+def _seed(site: CopySite, rows: int) -> None:
+    if url := site.urls["old"]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_POSTGRES_SEED.replace("{rows}", str(rows)))  # type: ignore[arg-type]
+            connection.execute("ANALYZE tailrace_event")
+        return
+    with closing(sqlite3.connect(site.directory / "shop.sqlite3")) as connection:
+        connection.execute(_SQLITE_SEED.format(rows=rows))
+        connection.commit()
+
+
+def _memory_mb(pid: int) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0  # it has ended
+    resident = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(resident[0].split()[1]) / 1024 if resident else 0.0
+
+
+def main(
+    rows: int = 200_000, kills: int = 5, pairs: tuple[str, ...] = ("sqlite-postgres",)
+) -> None:
+    """Run the copies under fire, small and large, then the rate.
+
+    Args:
+        rows: In the large one; the small one, for the memory, has a twentieth of it.
+        kills: In the large one.
+        pairs: Of databases.
+    """
+    print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    for pair in pairs:
+        memory = []
+        for count, shots in ((max(rows // 20, 20_000), 1), (rows, kills)):
+            print(f"{pair}: {count:,} rows", flush=True)
+            memory.append(_run(pair, count, shots))
+        more = memory[1] - memory[0]
+        print(f"  memory within {MEMORY_BAR_MB:.0f} MB of the small copy's: {more:+.0f} MB")
+    rate()
+
+
+def rate(rounds: int = 3, events: int = 200_000) -> None:
+    """Measure one worker beside the bare drain."""
+    print("PostgreSQL to PostgreSQL, one worker, beside the bare drain:", flush=True)
+    with _servers() as (server, redis_server, _):
+        backfill_rate.main(server, redis_server, rounds, events)
+    print(f"load after: {os.getloadavg()[0]:.1f}", flush=True)
+
+
+def _run(pair: str, rows: int, kills: int) -> float:
+    with _servers() as (server, redis_server, directory):
+        site = _site(pair, server, redis_server, directory)
+        try:
+            return copy_under_fire(site, redis_server, rows, kills)
+        finally:
+            site.stop_all()
+
+
+def _site(
+    pair: str, server: PostgresServer, redis_server: RedisServer, directory: Path
+) -> CopySite:
+    urls = [
+        server.create_database(f"bench_{name}") if engine == "postgres" else ""
+        for engine, name in zip(pair.split("-"), ("old", "new"), strict=True)
+    ]
+    site = CopySite(directory, redis_server.url(), *urls, is_dual=True)
+    site.migrate()
+    migrated = site.manage("migrate", "tailrace", "--database=telemetry", "--verbosity=0")
+    assert migrated.returncode == 0, migrated.stderr
+    return site
+
+
+@contextmanager
+def _servers() -> Iterator[tuple[PostgresServer, RedisServer, Path]]:
+    server = PostgresServer(options=drain_parts.SERVER_OPTIONS)
+    with tempfile.TemporaryDirectory() as directory, RedisServer(Path(directory)) as redis_server:
+        try:
+            server.start()
+            yield server, redis_server, Path(directory)
+        finally:
+            server.remove()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--pair", action="append", metavar="PAIR")
+    parser.add_argument("--rate", action="store_true", help="only the rate")
+    given = parser.parse_args()
+    if given.rate:
+        rate()
+    else:
+        main(given.rows, given.kills, tuple(given.pair or ("sqlite-postgres", "postgres-postgres")))
+    sys.exit(0)
