@@ -251,10 +251,10 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
         query = json.dumps({"query": text, "type": "flux", "dialect": _DIALECT}).encode()
         return self.api.lines("/api/v2/query", {"org": self.api.server.org}, query, _FLUX_HEADERS)
 
-    def _delete_points(self, start: datetime, end: datetime, predicate: str) -> None:
-        """Delete points of a window; see InfluxDB's delete predicates."""
+    def _delete_points(self, start: str, stop: str, predicate: str) -> None:
+        """Delete points from one RFC 3339 time to another, which belongs to them, too."""
         self.capabilities().require("deletes")
-        body = {"start": start.isoformat(), "stop": end.isoformat(), "predicate": predicate}
+        body = {"start": start, "stop": stop, "predicate": predicate}
         parameters = {"org": self.api.server.org, "bucket": self.bucket}
         headers = {"Content-Type": "application/json"}
         self.api.call("POST", "/api/v2/delete", parameters, json.dumps(body).encode(), headers)

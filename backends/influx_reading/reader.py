@@ -15,7 +15,7 @@ from tailrace.backends.reading.query import AggregateQuery, EventQuery, ReadingQ
 from tailrace.backends.reading.result import Found, answer
 from tailrace.pipeline.interval import Buckets
 
-from . import flux, readings, stored
+from . import deletion, flux, readings, stored
 from .aggregates import Question, compute
 from .annotated import Row, rows
 from .events import find_events
@@ -40,6 +40,10 @@ class InfluxReader(Reader):
             TransientBackendError: the server is down, or has too much to do.
             BackendMisconfigured: it refuses the query, or knows us not.
         """
+        raise NotImplementedError
+
+    def _delete_points(self, start: str, stop: str, predicate: str) -> None:
+        """Delete points from one RFC 3339 time to another, which belongs to them, too."""
         raise NotImplementedError
 
     def query(self, measurement_or_model: Any, **options: Any) -> list[dict[str, Any]]:
@@ -73,6 +77,16 @@ class InfluxReader(Reader):
             return answer(asked, plain.finished(found), buckets)
         there = readings.read(self._ask, bucket, Wanted.of_aggregate(asked.source, asked))
         return there.aggregate(measurement_or_model, field, *args, **options)
+
+    def delete_readings(
+        self,
+        reading_model: type,
+        device: Any = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> int:
+        asked = ReadingQuery.make(reading_model, device, start, end)
+        return deletion.delete(self._ask, self._delete_points, self._bucket_read(), asked)
 
     def _ask(self, text: str) -> Iterator[Row]:
         return rows(self._flux(text))
