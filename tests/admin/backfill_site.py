@@ -43,3 +43,9 @@ class SlowKindConfig(AppConfig):
 
 INSTALLED_APPS = [*site.INSTALLED_APPS, "admin.backfill_site.SlowKindConfig"]
 MIDDLEWARE = ["admin.backfill_site.strict_policy", *site.MIDDLEWARE]
+# Nobody reads what the server prints: a full pipe would stop it.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "loggers": {"django.server": {"level": "ERROR"}},
+}
