@@ -218,7 +218,8 @@ def _rows_changes(using: str, rule: Rule, slice_: Slice, values: Values) -> _Cha
         read += 1
         columns: dict[str, Any] = {table.text: rule.text(row[table.text])}
         if table.payload is not None and isinstance(payload := row[table.payload], Mapping):
-            parts = {name: _mapped(rule, payload.get(name)) for name in _EVENT_COLUMNS}
+            present = [name for name in _EVENT_COLUMNS if name in payload]
+            parts = {name: _mapped(rule, payload[name]) for name in present}
             columns[table.payload] = {**payload, **parts}
         if any(columns[name] != row[name] for name in columns):
             # The drain counts exceptions here meanwhile; its text is not to be undone.

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from tailrace.pipeline.event import Event
+from tailrace.pipeline.event import INT_MAX, INT_MIN, Event
 
 from .columns import Columns, uid_of
 from .drafts import BadRecord, Draft
@@ -53,18 +53,32 @@ def encode_event(event: Event) -> bytes:
     Raises:
         ValueError: a field is NaN or infinite, which JSON does not have.
     """
-    for name, value in event.fields.items():
-        if type(value) is float and value - value != 0.0:
-            raise ValueError(f"field {name!r} is {value}, which JSON does not have")
     line = {
         "id": str(UUID(bytes=event.id)) if event.id else None,
         "measurement": event.measurement,
         "time": iso_from_ns(event.time_ns),
         "tags": event.tags,
-        "fields": event.fields,
+        "fields": json_fields(event.fields),
         "trace_id": event.trace_id,
     }
     return _encode(line) + b"\n"
+
+
+def json_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return fields as JSON can hold them, so that they are the same events when they come back.
+
+    PostgreSQL's jsonb gives the float 1e22 back as an integer, which no event can have.
+
+    Raises:
+        ValueError: a field is NaN or infinite, which JSON does not have.
+    """
+    large = {}
+    for name, value in fields.items():
+        if type(value) is float and value - value != 0.0:
+            raise ValueError(f"field {name!r} is {value}, which JSON does not have")
+        if type(value) is int and not INT_MIN <= value <= INT_MAX:
+            large[name] = float(value)
+    return {**fields, **large} if large else fields
 
 
 class _Lines:

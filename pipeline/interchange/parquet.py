@@ -20,6 +20,7 @@ import pyarrow.parquet
 from tailrace.pipeline.event import Event, ns_from_datetime
 
 from .drafts import BadRecord
+from .ndjson import json_fields
 
 ROW_GROUP_EVENTS = 4_096
 """Held in memory until they are written."""
@@ -83,17 +84,10 @@ def _table(events: Sequence[Event]) -> Any:
         "measurement": [event.measurement for event in events],
         "time": [event.time_ns // 1000 for event in events],
         "tags": [list(event.tags.items()) for event in events],
-        "fields": [_fields(event) for event in events],
+        "fields": [_encode(json_fields(event.fields)).decode() for event in events],
         "trace_id": [event.trace_id for event in events],
     }
     return pyarrow.Table.from_pydict(columns, schema=SCHEMA)
-
-
-def _fields(event: Event) -> str:
-    for name, value in event.fields.items():
-        if type(value) is float and value - value != 0.0:
-            raise ValueError(f"field {name!r} is {value}, which JSON does not have")
-    return _encode(event.fields).decode()
 
 
 def _event(row: dict[str, Any]) -> Event:

@@ -58,6 +58,13 @@ def test_what_is_exported_comes_back_the_same(event: Event) -> None:
     assert typed(back) == typed(event)
 
 
+def test_a_float_that_a_database_made_an_integer_of_comes_back(read_file) -> None:
+    line = encode_event(Event("m", 0, {}, {"x": 10**22, "y": 2**63 - 1}))
+    (event,) = read_file(line, NdjsonFormat())
+    assert event.fields == {"x": 1e22, "y": 2**63 - 1}
+    assert type(event.fields["x"]) is float
+
+
 def test_not_a_number_is_not_written() -> None:
     with pytest.raises(ValueError, match="'x' is nan"):
         encode_event(Event("m", 0, {}, {"x": float("nan")}))
