@@ -57,7 +57,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     @admin.display(description="reason and payload")
     def content(self, letter: DeadLetter) -> str:
-        payload = letter.payload or {}
+        payload: dict[str, Any] = letter.payload or {}
         values = {**payload.get("tags", {}), **payload.get("fields", {})}
         labels = render.fields(values) if letter.payload is not None else "a frame"
         return format_html("<div>{}</div>{}", render.short(letter.reason, 160), labels)
@@ -142,7 +142,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         ]
 
     def detail_context(self, request: HttpRequest, row: DeadLetter) -> dict[str, Any]:
-        payload = row.payload or {}
+        payload: dict[str, Any] = row.payload or {}
         parts = {name: payload.get(name) or {} for name in ("tags", "fields")}
         frame = bytes(row.frame) if row.frame is not None else b""
         return {
