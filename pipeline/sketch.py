@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -124,14 +125,10 @@ class Sketch:
         if not count:
             return None
         rank, rest = divmod(percent * (count - 1), 100)
-        low = high = None
-        seen = 0
-        for place in sorted(self.bins):
-            seen += self.bins[place]
-            if low is None and seen > rank:
-                low = middle_of(place)
-            if seen > rank + (rest > 0):
-                high = middle_of(place)
-                break
-        assert low is not None and high is not None
+        places = sorted(self.bins)
+        seen = list(itertools.accumulate(map(self.bins.__getitem__, places)))
+        low = middle_of(places[bisect_right(seen, rank)])
+        if not rest:
+            return low
+        high = middle_of(places[bisect_right(seen, rank + 1)])
         return low + (high - low) * (rest / 100)

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "drain": "PostgreSQL: the drain beside a bare COPY and bulk_create",
     "backfill": "copies under kill -9 and live traffic; PostgreSQL to PostgreSQL beside the drain",
     "timescale": "TimescaleDB: aggregate by hour, from readings and a continuous aggregate",
+    "rollups": "p95 over 30 days by hour, from a rollup and from the rows",
 }
 
 
