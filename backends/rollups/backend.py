@@ -13,7 +13,7 @@ from django.db import connections
 
 from tailrace.backends.base import BaseBackend
 from tailrace.backends.django_errors import translated_errors
-from tailrace.backends.jobs import Jobs
+from tailrace.backends.jobs import Jobs, Lease
 from tailrace.backends.private_connection import private_connection
 from tailrace.pipeline.errors import BackendError
 from tailrace.pipeline.interval import aware
@@ -26,6 +26,7 @@ from .refresh import (
     Refresher,
     Watch,
     asked_window,
+    refresh_before,
     remove_orphans,
     scheduled_window,
 )
@@ -110,6 +111,21 @@ class OrmRollups(BaseBackend):
             if removed:
                 done["removed"] = f"{removed} rows of levels that are gone"
         return done
+
+    def refresh_before(
+        self, source: str, before_us: int, deadline: float, lease: Lease | None = None
+    ) -> None:
+        """Refresh what waits before a time in all rollups of a source; for retention.
+
+        Args:
+            source: A measurement, or a model's label.
+            before_us: The time, in microseconds since 1970.
+            deadline: By ``time.monotonic()``: when to stop.
+            lease: The caller's; nothing is begun once it is lost.
+        """
+        with self._rollup_tables() as is_migrated:
+            if is_migrated:
+                refresh_before(self, source, before_us, deadline, lease)
 
     def _refresh_if_due(self, rollup: Rollup, deadline: float, changes: list[str]) -> str | None:
         jobs = Jobs(self.alias, str(self.get_db_alias()))

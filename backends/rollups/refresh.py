@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 
+from tailrace.backends.jobs import Lease
 from tailrace.pipeline.faults import fault
 from tailrace.pipeline.interval import Interval
 from tailrace.pipeline.rollup import Rollup
@@ -66,6 +67,10 @@ class Refreshed:
         return text if self.is_done else f"{text}, more is to do"
 
 
+def _always() -> bool:
+    return True
+
+
 Watch = Callable[[Level, list[Range], Refreshed], None]
 
 
@@ -78,7 +83,7 @@ class Refresher:
         rollup: Rollup,
         *,
         deadline: float | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
+        may_go_on: Callable[[], bool] = _always,
         watch: Watch | None = None,
     ) -> None:
         """Prepare; nothing is read yet.
@@ -209,6 +214,7 @@ class Refresher:
             return None
         fault("refresh_planned")
         computed = compute(level, chosen.ranges)
+        fault("refresh_computed")
         if not write(level, chosen, computed):
             return False
         took = max(time.monotonic() - started, 0.001)
@@ -231,22 +237,19 @@ class Refresher:
         return not self._may_go_on()
 
 
-def refresh_before(backend: Any, sources: Collection[str], before_us: int, deadline: float) -> None:
-    """Refresh what waits before a time in all rollups of some sources; for retention.
-
-    Args:
-        backend: A backend on a Django database, with its connection open.
-        sources: Measurements, and labels of models.
-        before_us: The time, in microseconds since 1970.
-        deadline: By ``time.monotonic()``: when to stop.
-    """
+def refresh_before(
+    backend: Any, source: str, before_us: int, deadline: float, lease: Lease | None
+) -> None:
+    """Do what :meth:`tailrace.backends.rollups.backend.OrmRollups.refresh_before` says."""
     now = datetime.now(UTC)
     for rollup in rollups_of_backend(backend).values():
-        if source_key(rollup) in sources:
-            # The bucket that the time is in has to be there, too.
-            high = grid_of(rollup.widths[0], rollup.zone_name).ceil(before_us)
-            window = Range(MIN_US, min(high, window_end(rollup, now)))
-            Refresher(backend, rollup, deadline=deadline).run(window)
+        if source_key(rollup) != source:
+            continue
+        # The bucket that the time is in has to be there, too.
+        high = grid_of(rollup.widths[0], rollup.zone_name).ceil(before_us)
+        window = Range(MIN_US, min(high, window_end(rollup, now)))
+        may_go_on = _always if lease is None else lease.is_ours
+        Refresher(backend, rollup, deadline=deadline, may_go_on=may_go_on).run(window)
 
 
 def scheduled_window(rollup: Rollup, now: datetime) -> Range:

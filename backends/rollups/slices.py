@@ -30,6 +30,8 @@ from .statement import PartialQuery, partials, source_table
 _ROWS_A_STATEMENT = 1_000
 _FEW_BUCKETS = 16
 """Ranges up to this long are computed without looking first what there is in them."""
+_STEPS = 8
+"""Stretches of buckets with something in them that a slice looks for, at least."""
 _RANGES_MAX = 200
 """Of one slice: each is a statement for each field."""
 
@@ -177,22 +179,18 @@ def _newest(level: Level, invalid: Sequence[Range], buckets: int) -> list[Range]
     """Return the newest ranges, up to a number of buckets; where there are none, all at once."""
     grid = level.grid
     width_us = max(grid.after(grid.floor(0)) - grid.floor(0), 1)
+    step = max(buckets // _STEPS, _FEW_BUCKETS)
     found: list[Range] = []
     for low, high in reversed(invalid):
-        if buckets <= 0 or len(found) >= _RANGES_MAX:
-            break
-        top: int | None = high
-        if high - low > _FEW_BUCKETS * width_us:
-            top = _content_end(level, Range(low, high))
-        if top is None:
-            found.append(Range(low, high))
-            continue
-        first = grid.back(top, low, buckets)
-        found.append(Range(first, high))
-        buckets -= (top - first) // width_us + 1
-        if first > low:
-            break
-    return found[::-1]
+        while low < high and buckets > 0 and len(found) < _RANGES_MAX:
+            top: int | None = high
+            if high - low > _FEW_BUCKETS * width_us:
+                top = _content_end(level, Range(low, high))
+            first = low if top is None else grid.back(top, low, step)
+            buckets -= 0 if top is None else (top - first) // width_us + 1
+            found.append(Range(first, high))
+            high = first
+    return merged(found)
 
 
 def _content_end(level: Level, within: Range) -> int | None:
