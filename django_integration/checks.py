@@ -37,7 +37,10 @@ def register() -> None:
     for check in (check_recorders, check_broker, check_sqlite, check_readings):
         checks.register(check, "tailrace")
     from .databases.checks import check_databases
+    from .rollup_checks import check_retention, check_rollups
 
+    checks.register(check_rollups, "tailrace")
+    checks.register(check_retention, "tailrace")
     checks.register(check_databases, checks.Tags.models)
     # Asks the database, so Django runs it with migrate and check --database only.
     checks.register(check_storages, checks.Tags.database)

@@ -31,7 +31,7 @@ def rollup_chores(config: Config) -> list[Chore]:
     intervals = [float(each.schedule_interval.seconds) for each in rollups.values()]
     every = min([_REFRESH_SECONDS, *intervals])
     return [
-        Chore("refresh", every, partial(_refresh, config.drain_tick_seconds)),
+        Chore("refresh", every, _refresh),
         Chore("retention", config.retention_interval_seconds, partial(_sweep, config)),
     ]
 
@@ -42,12 +42,8 @@ def declared_policies(config: Config) -> dict[str, Policy]:
     return policies_of(config.retention, rollups)[0]
 
 
-def _refresh(seconds: float) -> Outcome:
-    def refresh(backend: Any) -> object:
-        due = getattr(backend, "refresh_due", None)
-        return None if due is None else due(seconds)
-
-    done = _of_each(refresh)
+def _refresh() -> Outcome:
+    done = _of_each(lambda backend: backend.refresh_due())
     return Outcome({alias: outcome for alias, outcome in done.items() if outcome})
 
 

@@ -254,6 +254,8 @@ def _contradictions(config: Config) -> list[Problem]:
     _, wrong_policies = policies_of(config.retention, rollups)
     for name, messages in (("ROLLUPS", wrong_rollups), ("RETENTION", wrong_policies)):
         for message in messages:
-            hint = f"See docs/{name.lower()}.md; what is wrong does not count until then."
-            problems.append(Problem("invalid", name, f"TAILRACE['{name}']: {message}.", hint))
+            hint = f"See docs/{name.lower()}.md; what cannot be read does not count until then."
+            # A policy's message begins with its key.
+            where = f"TAILRACE['{name}']" + ("" if message.startswith("[") else ": ")
+            problems.append(Problem("invalid", name, f"{where}{message}.", hint))
     return problems

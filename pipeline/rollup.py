@@ -137,7 +137,12 @@ class Rollup:
 
         A measurement may have a dot, too; a model's label has one, and a capital after it.
         """
-        label, _, model = self.source.rpartition(".")
+        return self.is_label(self.source)
+
+    @staticmethod
+    def is_label(source: str) -> bool:
+        """Return whether a source is written as a model's label."""
+        label, _, model = source.rpartition(".")
         return bool(label) and model[:1].isupper()
 
     def level_name(self, level: int) -> str:

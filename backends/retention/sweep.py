@@ -199,6 +199,9 @@ class _Run:
         self._is_cut_short = self._is_cut_short or not self.has_time
         return self.has_time
 
+    def waits_for(self, target: str) -> str:
+        return self._report.waits.get(target, "")
+
     def deleted(self, target: str, rows: int) -> None:
         self._report.add(target, rows)
         self.lease.rows += rows
@@ -224,6 +227,7 @@ class _Pass:
         """Go on where the last run stopped; else where the last pass left something to do."""
         progress, policy = self._progress, repr(self.due.policy)
         progress.before_us = self.due.last_us
+        progress.waits_for = self._run.waits_for(self.due.target.name)
         if progress.policy != policy:
             progress.policy, progress.position_us, progress.examined_us = policy, None, MIN_US
         if progress.position_us is not None:

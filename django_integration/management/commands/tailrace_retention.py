@@ -1,4 +1,4 @@
-"""``manage.py tailrace_retention``: apply ``TAILRACE["RETENTION"]`` now, or show what it would do."""
+"""``manage.py tailrace_retention``: apply the policies now, or show what that would do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``manage.py tailrace_status``: lag, depth and the ledger."""
+"""``manage.py tailrace_status``: lag, depth, the ledger, and what beat does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from tailrace.django_integration.management.base import TailraceCommand
+from tailrace.django_integration.management.rollup_status import upkeep_lines, upkeep_report
 from tailrace.pipeline.errors import TailraceError
 from tailrace.pipeline.ledger import NOTE, Balance
 from tailrace.pipeline.redis_url import safe_url
@@ -22,8 +23,9 @@ class Command(TailraceCommand):
     """Show the state of the pipeline; exit 1 unless every ledger balances."""
 
     help = (
-        "Show lag and depth per shard and backend, and the ledger: captured = stored + sampled "
-        "out + dropped + dead-lettered + in flight. Exit status 1 unless it balances."
+        "Show lag and depth per shard and backend, what beat did for rollups and retention, and "
+        "the ledger: captured = stored + sampled out + dropped + dead-lettered + in flight. Exit "
+        "status 1 unless it balances."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -68,6 +70,8 @@ class Command(TailraceCommand):
             self.stdout.write(f"{measurement:<20} {_sentence(balance)}")
         for note, amount in sorted(report.notes.items()):
             self.stdout.write(f"note      {amount} values {note}")
+        for line in upkeep_lines(report.upkeep):
+            self.stdout.write(line)
         for problem in report.problems():
             self.stdout.write(self.style.ERROR(problem))
         self.stdout.write(report.balance.line())
@@ -104,6 +108,8 @@ class _Report:
                 kind = outcome.removeprefix(NOTE)
                 self.notes[kind] = self.notes.get(kind, 0) + amount
         self.producers: dict[str, int] = {}
+        self.upkeep: dict[str, Any] = {}
+        """Jobs, rollups and retention."""
 
     @property
     def is_right(self) -> bool:
@@ -141,6 +147,7 @@ def _report(process: Runtime, alias: str) -> _Report:
     report = _Report(alias, type(backend).__name__, process.status(alias), rows)
     accepts = process.config.backends[alias].accepts
     report.producers = {name: n for name, n in producers.items() if accepts(name)}
+    report.upkeep = upkeep_report(backend)
     return report
 
 
@@ -181,6 +188,7 @@ def _as_dict(report: _Report) -> dict[str, Any]:
             for name, balance in sorted(report.by_measurement.items())
         },
         "notes": report.notes,
+        **report.upkeep,
         "problems": report.problems(),
         "is_balanced": report.is_right,
     }
