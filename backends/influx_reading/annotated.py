@@ -120,7 +120,8 @@ def _second_of(value: str) -> int:
 
 
 def _text(value: str) -> str:
-    return value
+    # InfluxDB writes the end of a line in a text as CR LF, and leaves out a CR of the text's own.
+    return value.replace("\r\n", "\n")
 
 
 def _boolean(value: str) -> bool:

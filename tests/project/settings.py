@@ -45,6 +45,9 @@ TAILRACE = {"REDIS_URL": os.environ.get("TAILRACE_REDIS_URL", "redis://localhost
 if "PROJECT_FLUSH_INTERVAL_SECONDS" in os.environ:  # for tests of the end of a process
     TAILRACE["FLUSH_INTERVAL_SECONDS"] = float(os.environ["PROJECT_FLUSH_INTERVAL_SECONDS"])
 
+if "PROJECT_BACKENDS" in os.environ:  # for tests of processes that store elsewhere
+    TAILRACE["BACKENDS"] = json.loads(os.environ["PROJECT_BACKENDS"])
+
 if "PROJECT_RETENTION" in os.environ:  # for tests of what beat and commands do about it
     TAILRACE["RETENTION"] = json.loads(os.environ["PROJECT_RETENTION"])
     TAILRACE["RETENTION_INTERVAL_SECONDS"] = 2.0
