@@ -15,7 +15,8 @@ time                      the event's microsecond, and three digits of ours: ``/
 **Names.** Measurement, tag keys and field keys pass :func:`encode_name`, tag values
 :func:`encode_value`; :func:`decode` undoes both. What line protocol can hold stays as it is, and
 what it cannot (nothing, a control character, a backslash) becomes ``~`` and a percent-encoding.
-A missing tag is missing, an empty one is ``~``.
+A missing tag is missing, an empty one is ``~``. Texts of fields pass :func:`encode_text`, for the
+little that InfluxDB does not give back as it was: an empty one is ``~``, too.
 
 **Types.** A field of InfluxDB has one type in a measurement, and an event's fields may have
 another one each time. The first type that a field ever has gets the field's own name; values of
@@ -54,6 +55,7 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f\\]")
 # A server finds the ends of lines by counting quotes, and some count those in keys.
 _UNFIT_NAME = re.compile(r'[\x00-\x1f\x7f\\@"]')
 _ESCAPED = re.compile(r'[\x00-\x1f\x7f\\%@"]')
+_ESCAPED_TEXT = re.compile(r"[\r%]")
 _RESERVED_STARTS = (_MARK, "_", "#", PREFIX)
 _TYPED = re.compile(rf"tailrace\.({'|'.join(KINDS)})\.(.+)", re.DOTALL)
 
@@ -80,8 +82,16 @@ def encode_value(value: str) -> str:
     return value
 
 
+def encode_text(text: str) -> str:
+    """Return a text field's value as InfluxDB gives it back; see :func:`decode`."""
+    # InfluxDB 2.7 reads the texts A, "", B of a series as A, B, "", and leaves out a CR.
+    if not text or text.startswith(_MARK) or "\r" in text:
+        return _MARK + _ESCAPED_TEXT.sub(_percent, text)
+    return text
+
+
 def decode(text: str) -> str:
-    """Undo :func:`encode_name` and :func:`encode_value`."""
+    """Undo :func:`encode_name`, :func:`encode_value` and :func:`encode_text`."""
     return unquote(text[1:]) if text.startswith(_MARK) else text
 
 
@@ -109,8 +119,10 @@ def decode_field(key: str) -> tuple[str, str] | None:
 
 
 def field_value(kind: str, value: Any) -> Any:
-    """Return what a stored value stands for: ``None`` has a mark, all others are themselves."""
-    return None if kind == "none" else value
+    """Return what a stored value stands for: ``None`` has a mark, texts may be encoded."""
+    if kind == "none":
+        return None
+    return decode(value) if isinstance(value, str) else value
 
 
 def _marked(text: str) -> str:

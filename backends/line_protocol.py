@@ -26,7 +26,7 @@ import msgspec
 
 from tailrace.pipeline.event import INT_MAX, INT_MIN, Event
 
-from .influx_layout import KIND_OF_TYPE, encode_name, encode_value, typed_key
+from .influx_layout import KIND_OF_TYPE, encode_name, encode_text, encode_value, typed_key
 
 KEY_MAX_BYTES = 60_000
 """InfluxDB allows 65,535 for measurement, tags and the name of a field together."""
@@ -325,6 +325,8 @@ def _column(
         together = "".join(column)
         if not together.isascii():
             _check_unicode(encoded, places, column, together)
+        if "~" in together or "\r" in together or not all(column):
+            column = [encode_text(text) for text in column]
         if '"' in together or "\\" in together:
             return [escape_text(text) for text in column]
     return column

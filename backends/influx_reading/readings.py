@@ -97,13 +97,15 @@ class Wanted:
 
 def read(ask: Ask, bucket: str, wanted: Wanted) -> ReadRows:
     """Return readings."""
+    if wanted.limit == 0:
+        return ReadRows([])
     schema = wanted.schema
     tags = {} if wanted.devices is None else {DEVICE_TAG: tag_values(wanted.devices)}
     chosen = Selection.make(bucket, schema.measurement, wanted.window, tags)
     if chosen is not None and wanted.limit is not None:
         mark = of_fields([stored.ID])
         chosen = narrow(ask, chosen, mark, wanted.limit, descending=wanted.descending)
-    if chosen is None or wanted.limit == 0:
+    if chosen is None:
         return ReadRows([])
     columns = schema.values
     if wanted.columns is not None:

@@ -68,6 +68,8 @@ def _event(
 
 def _field(key: str, value: Any) -> tuple[str, Any]:
     typed = _TYPED.fullmatch(key)
+    if isinstance(value, str):
+        value = _plain(value)
     if typed is None:
         return _plain(key), value
     return _plain(typed[2]), None if typed[1] == "none" else value
