@@ -102,7 +102,7 @@ def site(request: pytest.FixtureRequest, make_site: MakeSite) -> CopySite:
 
 
 @pytest.fixture
-def store(tmp_path: Path, template_sqlite: Path) -> Iterator[OrmStore]:
+def store(tmp_path: Path, template_sqlite: Path, django_db_blocker: Any) -> Iterator[OrmStore]:
     """A store of backfills in this process, on a SQLite file."""
     alias = f"backfill_{next(_numbers)}"
     path = tmp_path / f"{alias}.sqlite3"
@@ -115,7 +115,8 @@ def store(tmp_path: Path, template_sqlite: Path) -> Iterator[OrmStore]:
     settings.DATABASES[alias] = entry
     connections.configure_settings(settings.DATABASES)
     try:
-        yield OrmStore(alias)
+        with django_db_blocker.unblock():
+            yield OrmStore(alias)
     finally:
         close_private_connections(alias)
         connections[alias].close()
