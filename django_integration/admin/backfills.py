@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,6 +20,7 @@ from django.http import (
     JsonResponse,
 )
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.html import format_html
 
 from tailrace.django_integration.backfills import service
@@ -71,7 +73,7 @@ class BackfillAdmin(ReadOnlyAdmin):
 
     change_list_template = "tailrace/admin/backfills.html"
     detail_template = "tailrace/admin/backfill.html"
-    list_display = ("started", "what", "state_badge", "asked", "written", "by", "ended")
+    list_display = ("started", "what", "state_badge", "written", "by", "ended")
     list_filter: ClassVar[Any] = (KindFilter, StateFilter)
 
     class Media:
@@ -98,13 +100,15 @@ class BackfillAdmin(ReadOnlyAdmin):
         """Return a page; all backfills are in one database, so that no link names it."""
         return super().url(model, view, *args, **query)
 
-    @admin.display(description="started at")
+    @admin.display(description="started")
     def started(self, row: Backfill) -> str:
-        return self.link_to(row, render.moment(row.created_at))
+        return self.link_to(row, _second(row.created_at))
 
-    @admin.display(description="kind")
+    @admin.display(description="what")
     def what(self, row: Backfill) -> str:
-        return _title(row)
+        values = msgspec.json.decode(row.parameters)
+        given = {name: value for name, value in values.items() if value not in (None, "", [])}
+        return format_html("<strong>{}</strong>{}", _title(row), render.fields(given))
 
     @admin.display(description="state")
     def state_badge(self, row: Backfill) -> str:
@@ -112,25 +116,19 @@ class BackfillAdmin(ReadOnlyAdmin):
             '<span class="tailrace-state tailrace-state-{}">{}</span>', row.state, row.state
         )
 
-    @admin.display(description="parameters")
-    def asked(self, row: Backfill) -> str:
-        values = msgspec.json.decode(row.parameters)
-        given = {name: value for name, value in values.items() if value not in (None, "", [])}
-        return render.fields(given)
-
-    @admin.display(description="rows written")
+    @admin.display(description="written")
     def written(self, row: Backfill) -> str:
         if not row.result:
             return render.NOTHING
         return f"{msgspec.json.decode(row.result).get('rows_written', 0):,}"
 
-    @admin.display(description="started by")
+    @admin.display(description="by")
     def by(self, row: Backfill) -> str:
         return row.created_by or render.NOTHING
 
-    @admin.display(description="ended at")
+    @admin.display(description="ended")
     def ended(self, row: Backfill) -> str:
-        return render.moment(row.finished_at)
+        return _second(row.finished_at)
 
     # --- pages
 
@@ -213,6 +211,11 @@ class BackfillAdmin(ReadOnlyAdmin):
             "press_url": self.url("backfill", "press", row.pk),
             "command": WORK_COMMAND.format(row.uid[:12]),
         }
+
+
+def _second(value: datetime | None) -> str:
+    """Return a time in the zone of the person who reads it."""
+    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}" if value else render.NOTHING
 
 
 def _title(row: Backfill) -> str:
