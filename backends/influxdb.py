@@ -37,6 +37,7 @@ from .influx_direct import DirectBooks, DirectProducer
 from .influx_reading import InfluxReader
 from .influx_reading.identities import stored_identities
 from .influx_server import Buckets, Capabilities, probe
+from .influx_tasks import RollupTasks
 from .influx_writing import InfluxWriter
 from .readings import reading_event
 
@@ -151,6 +152,15 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
         self.capabilities().require("buckets")
         seconds = self._retention_seconds if retention_seconds is None else retention_seconds
         return Buckets(self.api, self.api.server.org).ensure(self.bucket, seconds)
+
+    def rollup_tasks(self) -> RollupTasks:
+        """Return what makes, lists and removes the downsampling tasks of rollups.
+
+        Raises:
+            NotSupportedByBackend: this server has no tasks.
+        """
+        self.capabilities().require("tasks")
+        return RollupTasks(self.api, self._ask, self.bucket)
 
     def maintain(self) -> str:
         """Keep the books small, and the bucket's retention as the settings say."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from django.core import checks
@@ -17,6 +18,9 @@ from tailrace.pipeline.interval import Interval, parse_interval
 from .partitions import Dropped, MayGo
 from .postgres import PostgresBackend
 from .postgres_transaction import Insert
+from .reading.columns import ReadingSchema
+from .retention.orm import OrmRetention
+from .rollups.declared import source_key
 from .timescale_chunks import (
     chunk_spans,
     drop_chunks,
@@ -90,6 +94,36 @@ class TimescaleDBBackend(TimescaleReader, TimescalePolicies, TimescaleContinuous
         done = super().maintain()
         made = self.ensure_hypertables()
         return f"{done}; made hypertables: {', '.join(made) or 'none'}"
+
+    # --- retention
+
+    def create_retention_policy(
+        self, reading_model: type, drop_after: str | timedelta | Interval = "90 days"
+    ) -> int:
+        """Have old readings of a model dropped: by TimescaleDB, or where rollups are over it by us.
+
+        TimescaleDB's own policy would not wait until rollups have computed what it drops.
+        See :meth:`TimescalePolicies.create_retention_policy` and
+        :meth:`OrmRetention.create_retention_policy`.
+        """
+        if not self._has_rollup(reading_model):
+            number = TimescalePolicies.create_retention_policy(self, reading_model, drop_after)
+            self._forget_policy(reading_model)
+            return number
+        number = OrmRetention.create_retention_policy(self, reading_model, drop_after)
+        with contextlib.suppress(NotSupportedByBackend):  # no hypertable, so no policy of it
+            TimescalePolicies.remove_retention_policy(self, reading_model)
+        return number
+
+    def remove_retention_policy(self, reading_model: type) -> bool:
+        """Keep a model's readings for ever; return whether there was a policy."""
+        if self._forget_policy(reading_model):
+            return True
+        return TimescalePolicies.remove_retention_policy(self, reading_model)
+
+    def _has_rollup(self, model: type) -> bool:
+        label = ReadingSchema(model).label
+        return any(source_key(rollup) == label for rollup in self.rollups().values())
 
     # --- hypertables
 

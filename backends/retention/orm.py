@@ -72,10 +72,8 @@ class OrmRetention(BaseBackend):
             ValueError: the model is none, or its readings are on another database.
             TransientBackendError, BackendMisconfigured: see ``base.py``.
         """
-        label = self._retained_label(reading_model)
-        with self._retention_dialect():
-            removed, _ = self._policies().filter(backend=self.alias, target=label).delete()
-            return bool(removed)
+        self._retained_label(reading_model)
+        return self._forget_policy(reading_model)
 
     def sweep(
         self,
@@ -120,6 +118,12 @@ class OrmRetention(BaseBackend):
     def event_spans(self) -> list[tuple[datetime, datetime]]:
         """Return from when to when each partition or chunk of events goes, the oldest first."""
         return []
+
+    def _forget_policy(self, model: Any) -> bool:
+        label = ReadingSchema(model).label
+        with self._retention_dialect():
+            removed, _ = self._policies().filter(backend=self.alias, target=label).delete()
+            return bool(removed)
 
     def _retained_label(self, model: Any) -> str:
         using = str(self.get_db_alias())

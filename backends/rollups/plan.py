@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from tailrace.backends.reading.arguments import zone_is_fixed
-from tailrace.pipeline.interval import ORIGIN, UTC, Interval, Segment, segments
+from tailrace.pipeline.interval import ORIGIN, Interval, Segment, segments
 from tailrace.pipeline.rollup import divides
 
 from .grid import Grid
@@ -110,8 +110,13 @@ def has_whole_buckets(
 
 
 def _are_same(one: tzinfo, other: tzinfo) -> bool:
-    key = getattr(one, "key", None)
-    return one == other or (key is not None and key == getattr(other, "key", None))
+    key = _key(one)
+    return one == other or (key is not None and key == _key(other))
+
+
+def _key(zone: tzinfo) -> str | None:
+    # Asked for by its name, UTC is a ZoneInfo; a rollup's is datetime's own.
+    return "UTC" if zone is UTC else getattr(zone, "key", None)
 
 
 def _parts(zone: tzinfo, start: datetime, last: datetime) -> list[Segment]:

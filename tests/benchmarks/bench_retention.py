@@ -35,6 +35,8 @@ BATCHES_A_SECOND = 5
 _KEPT_SHARE = 100
 """One old row in so many is held, so that slices are not the plainest ones."""
 _FILL_ROWS = 100_000
+_IDLE_SECONDS = 30
+"""How long it drains before the sweep begins: what the machine does by itself."""
 
 
 class Outcome(NamedTuple):
@@ -90,7 +92,7 @@ def measure(engine: str, url: str, directory: Path, rows: int, kills: int) -> Ou
     held = _fill(engine, url, directory, rows)
     drain = _Drain(environment)
     try:
-        idle = drain.run(lambda: drain.ticks_done < BATCHES_A_SECOND * 4)
+        idle = drain.run(lambda: drain.ticks_done < BATCHES_A_SECOND * _IDLE_SECONDS)
         started = time.monotonic()
         ticks, killed = _sweep_meanwhile(environment, drain, kills)
         seconds = time.monotonic() - started

@@ -191,6 +191,7 @@ def test_no_slice_is_larger_than_it_may_be(site: Site, monkeypatch: pytest.Monke
         return sizes[-1]
 
     monkeypatch.setattr(slices, "_AIM_SECONDS", 1e9)
+    monkeypatch.setattr(slices, "_SQLITE_AIM_SECONDS", 1e9)
     monkeypatch.setattr(slices, "SLICE_ROWS", 700)
     monkeypatch.setattr(sweep_module.Slices, "delete", counted)
     start = NOW - timedelta(days=30)

@@ -75,7 +75,7 @@ def states(draw: st.DrawFn, made: list[Event], levels: int) -> State:
 def test_answers_are_those_from_rows(store: Store) -> None:  # noqa: F811
     @given(st.data())
     @settings(
-        max_examples=150,
+        max_examples=100,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

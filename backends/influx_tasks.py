@@ -1,0 +1,305 @@
+"""Rollups as downsampling tasks of InfluxDB: made, listed, changed and removed with the settings.
+
+Each level of a rollup is one task. It reads the events of the last while, and writes one point a
+bucket and group to the bucket ``<bucket> rollups``, stamped with the bucket's start::
+
+    request,tailrace.rollup=requests:1\\ hour,route=a duration_ms.count=7i,duration_ms.sum=81.5,...
+
+Whole buckets are computed anew each time, and a point of the same bucket and group replaces the
+one before, so that a task which runs twice, or late, changes nothing. ``start_offset`` says how
+far back late events still count.
+
+``aggregate()`` does not read these points: it is exact from the events. They are for dashboards of
+InfluxDB's own, and for when the events are gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.apps import apps
+
+from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
+from tailrace.pipeline.event import DEVICE_TAG
+from tailrace.pipeline.interval import ORIGIN, Interval
+from tailrace.pipeline.rollup import Rollup
+
+from .influx_client import InfluxApi, Malformed
+from .influx_reading import flux, stored
+from .influx_reading.flux import Flux
+from .influx_reading.selection import Ask, of_fields, to_ns
+from .influx_server import Buckets
+from .reading.columns import ReadingSchema
+
+ROLLUP_TAG = "tailrace.rollup"
+TASKS_LISTED = 500
+_TASKS = "/api/v2/tasks"
+_JSON = {"Content-Type": "application/json"}
+_PARTS = ("count", "sum", "min", "max")
+_NS_A_SECOND = 1_000_000_000
+_DAY_SECONDS = 86_400
+_ORIGIN_NS = to_ns(ORIGIN.replace(tzinfo=UTC))
+_LOOK_BACK_BUCKETS = 3
+_MONTHS = {1: "1mo", 12: "1y"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of ours, as the server has it."""
+
+    id: str
+    name: str
+    script: str
+    is_active: bool
+    last_run_status: str
+    """``success``, ``failed``, ``canceled``; nothing before the first run."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names of the tasks that were made, changed and removed."""
+
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class RollupTasks:
+    """The tasks of one bucket's rollups."""
+
+    def __init__(self, api: InfluxApi, ask: Ask, bucket: str) -> None:
+        """Take the server, what sends queries to it, and the bucket that has the events."""
+        self._api = api
+        self._ask = ask
+        self._bucket = bucket
+        self._prefix = f"tailrace {bucket} "
+
+    @property
+    def target(self) -> str:
+        """The bucket that the rollups are written to."""
+        return f"{self._bucket} rollups"
+
+    def sync(self, rollups: Iterable[Rollup]) -> Changes:
+        """Make the tasks be those of the declared rollups.
+
+        Args:
+            rollups: All there are to be; tasks of others are removed.
+
+        Raises:
+            NotSupportedByBackend: a rollup cannot be a task; nothing was changed.
+            BackendMisconfigured: the token may not do that.
+        """
+        wanted = {
+            self._name(rollup, level): self.script(rollup, level)
+            for rollup in rollups
+            for level in range(len(rollup.widths))
+        }
+        if wanted:
+            Buckets(self._api, self._api.server.org).ensure(self.target, None)
+        there = {task.name: task for task in self._without_copies()}
+        changed = [n for n in wanted if n in there and not _is_current(there[n], wanted[n])]
+        for name in wanted.keys() - there.keys():
+            body = {"org": self._api.server.org, "flux": wanted[name], "status": "active"}
+            self._send("POST", _TASKS, body)
+        for name in changed:
+            body = {"flux": wanted[name], "status": "active"}
+            self._send("PATCH", f"{_TASKS}/{there[name].id}", body)
+        gone = sorted(there.keys() - wanted.keys())
+        for name in gone:
+            self.remove(there[name])
+        created = sorted(wanted.keys() - there.keys())
+        return Changes(tuple(created), tuple(sorted(changed)), tuple(gone))
+
+    def list_tasks(self) -> Sequence[Task]:
+        """Return the tasks of this bucket's rollups, by name."""
+        found = [task for task in self._all() if task.name.startswith(self._prefix)]
+        return sorted(found, key=lambda task: task.name)
+
+    def remove(self, task: Task) -> None:
+        """Remove a task; the points that it made stay."""
+        self._api.call("DELETE", f"{_TASKS}/{task.id}")
+
+    def materialise(
+        self, rollup: Rollup, level: int, start: datetime | None, end: datetime
+    ) -> None:
+        """Compute buckets now: those of history, or after a backfill.
+
+        Args:
+            rollup: Whose.
+            level: Number of the width.
+            start: First instant, which should be a bucket's; from the beginning without.
+            end: First instant that is not computed, likewise.
+        """
+        _check(rollup, rollup.widths[level])
+        first = flux.NS_FIRST if start is None else to_ns(start)
+        window = [
+            Flux(f"start = {flux.time(first).text}"),
+            Flux(f"stop = {flux.time(to_ns(end)).text}"),
+        ]
+        for _ in self._ask(flux.program(_IMPORTS, *window, *self._body(rollup, level))):
+            pass
+
+    def script(self, rollup: Rollup, level: int) -> str:
+        """Return the task of a level.
+
+        Raises:
+            NotSupportedByBackend: Flux cannot do what is declared; says what, and what can.
+        """
+        width = rollup.widths[level]
+        _check(rollup, width)
+        every = flux.seconds(rollup.schedule_interval.seconds)
+        name = flux.text(self._name(rollup, level))
+        option = Flux(f"option task = {{name: {name.text}, every: {every.text}}}")
+        return flux.program(
+            _IMPORTS, option, *_moving_window(rollup, width), *self._body(rollup, level)
+        )
+
+    def _without_copies(self) -> Iterator[Task]:
+        """Yield the tasks; remove those that a request made that was sent twice."""
+        names: set[str] = set()
+        for task in self.list_tasks():
+            if task.name in names:
+                self.remove(task)
+            else:
+                names.add(task.name)
+                yield task
+
+    def _name(self, rollup: Rollup, level: int) -> str:
+        return self._prefix + rollup.level_name(level)
+
+    def _body(self, rollup: Rollup, level: int) -> Iterator[Flux]:
+        measurement, tags = _source(rollup)
+        mark = flux.is_one_of("_measurement", [measurement])
+        begin = Flux(f"from(bucket: {flux.text(self._bucket).text})")
+        within = Flux("range(start: start, stop: stop)")
+        target, org = flux.text(self.target), flux.text(self._api.server.org)
+        to_bucket = Flux(f"to(bucket: {target.text}, org: {org.text})")
+        own = Flux(
+            f"set(key: {flux.text(ROLLUP_TAG).text}, "
+            f"value: {flux.text(stored.tag_value(rollup.level_name(level))).text})"
+        )
+        for name, parts in [(None, ("count",)), *((name, _PARTS) for name in rollup.fields)]:
+            keys = [stored.ID]
+            if name is not None:
+                keys = [stored.own_key(name), *stored.number_keys(name)]
+            for part in parts:
+                yield flux.pipeline(
+                    begin,
+                    within,
+                    flux.where(flux.all_of([mark, of_fields(keys)])),
+                    *([] if name is None else [_NUMBERS_ONLY]),
+                    flux.group(["_measurement", "_field", *tags]),
+                    _aggregate_window(rollup.widths[level], part),
+                    _renamed(None if name is None else stored.own_key(name), part),
+                    own,
+                    to_bucket,
+                    flux.yields(f"{name or ''}.{part}"),
+                )
+
+    def _all(self) -> Iterator[Task]:
+        after = ""
+        while True:
+            parameters = {"org": self._api.server.org, "limit": str(TASKS_LISTED)}
+            if after:
+                parameters["after"] = after
+            found = self._api.call("GET", _TASKS, parameters).json().get("tasks") or []
+            for each in found:
+                status = each.get("status") == "active"
+                last = each.get("lastRunStatus") or ""
+                yield Task(each["id"], each["name"], each.get("flux", ""), status, last)
+            if len(found) < TASKS_LISTED:
+                return
+            after = found[-1]["id"]
+
+    def _send(self, method: str, path: str, body: Any) -> None:
+        try:
+            self._api.call(method, path, None, json.dumps(body).encode(), _JSON)
+        except Malformed as error:
+            raise BackendMisconfigured(f"InfluxDB refuses a rollup's task: {error}") from error
+
+
+_IMPORTS = Flux('import "date"\nimport "types"')
+_NUMBERS_ONLY = flux.where(Flux("types.isNumeric(v: r._value)"))
+
+
+def _is_current(task: Task, script: str) -> bool:
+    return task.is_active and task.script.strip() == script.strip()
+
+
+def _check(rollup: Rollup, width: Interval) -> None:
+    if rollup.zone_name != "UTC":
+        raise NotSupportedByBackend(
+            f"rollup {rollup.name!r} has TIME_ZONE {rollup.zone_name!r}; a task of InfluxDB has "
+            "buckets of UTC. Leave it out: aggregate() has every zone, from the events"
+        )
+    if width.months and width.months not in _MONTHS:
+        raise NotSupportedByBackend(
+            f"rollup {rollup.name!r} has WIDTHS with {width}; a task of InfluxDB can have "
+            "'1 month', '1 year', and every width of seconds to weeks"
+        )
+
+
+def _source(rollup: Rollup) -> tuple[str, list[str]]:
+    """Return measurement and tags as they are stored."""
+    if not rollup.is_of_model:
+        return stored.measurement(rollup.source), [stored.tag_key(n) for n in rollup.group_by]
+    schema = ReadingSchema(apps.get_model(rollup.source))
+    others = [name for name in rollup.group_by if schema.column(name) is not schema.device]
+    if others:
+        raise NotSupportedByBackend(
+            f"rollup {rollup.name!r} groups by {others[0]!r}, which is a field in InfluxDB; a task "
+            "can group readings by 'device' only"
+        )
+    return stored.measurement(schema.measurement), [DEVICE_TAG] if rollup.group_by else []
+
+
+def _moving_window(rollup: Rollup, width: Interval) -> Iterator[Flux]:
+    """Yield from when to when a task computes: whole buckets."""
+    end_seconds = _seconds(rollup.end_offset)
+    back_seconds = _seconds(rollup.start_offset) or max(
+        _LOOK_BACK_BUCKETS * _seconds(width), _DAY_SECONDS
+    )
+    yield _bucket_start("start", end_seconds + back_seconds, width)
+    yield _bucket_start("stop", end_seconds, width)
+
+
+def _bucket_start(name: str, ago_seconds: int, width: Interval) -> Flux:
+    ago = flux.whole(ago_seconds * _NS_A_SECOND)
+    if width.months:
+        unit = _MONTHS[width.months]
+        return Flux(f"{name} = date.truncate(t: time(v: int(v: now()) - {ago.text}), unit: {unit})")
+    width_ns = flux.whole(width.seconds * _NS_A_SECOND)
+    origin = flux.whole(_ORIGIN_NS)
+    since = f"(int(v: now()) - {ago.text} - {origin.text})"
+    return Flux(f"{name} = time(v: {since} / {width_ns.text} * {width_ns.text} + {origin.text})")
+
+
+def _aggregate_window(width: Interval, function: str) -> Flux:
+    if width.months:
+        every, offset = _MONTHS[width.months], "0s"
+    else:
+        every = flux.seconds(width.seconds).text
+        offset = flux.seconds(_ORIGIN_NS // _NS_A_SECOND % width.seconds).text
+    called = flux.aggregate(function).text.removesuffix("()")
+    return Flux(
+        f"aggregateWindow(every: {every}, offset: {offset}, fn: {called}, createEmpty: false, "
+        'timeSrc: "_start")'
+    )
+
+
+def _renamed(own_key: str | None, part: str) -> Flux:
+    """Return the step that names a point's field: ``duration_ms.count``, ``rows.count``."""
+    if own_key is None:
+        return Flux(f'set(key: "_field", value: {flux.text(f"rows.{part}").text})')
+    ending = flux.text(f".{part}").text
+    return Flux(f"map(fn: (r) => ({{r with _field: r._field + {ending}}}))")
+
+
+def _seconds(interval: Interval | None) -> int:
+    if interval is None:
+        return 0
+    return interval.seconds or interval.months * 31 * _DAY_SECONDS
