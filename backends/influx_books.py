@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import models, transaction
 from django.utils import timezone
@@ -39,16 +39,14 @@ Name = tuple[str, str, str, str]
 """Kind (``tag`` or ``field``), measurement, name and value."""
 
 
-class Write:
+class Writer(Protocol):
     """What an open transaction asks of the backend that it belongs to."""
 
     def write(self, tx: InfluxTransaction, events: Sequence[Event]) -> None:
         """Write events to InfluxDB; see :meth:`Transaction.write`."""
-        raise NotImplementedError
 
     def holds(self, event: Event) -> bool:
         """Return whether InfluxDB has this very event."""
-        raise NotImplementedError
 
 
 class InfluxTransaction(OrmTransaction):
@@ -59,7 +57,8 @@ class InfluxTransaction(OrmTransaction):
         self._held = held
         self._waiting: set[int] = set()
         self._places: dict[Place, tuple[Any, Lanes]] = {}
-        self.writer: Write = Write()
+        self.writer: Writer
+        """Set by the backend that opens the transaction."""
         self.identities: dict[bytes, Identity] = {}
         """What events got in this transaction, by event id: halves of a batch get the same."""
         self.is_replay = False

@@ -66,8 +66,8 @@ class InfluxNames:
                 if self._is_new(event.measurement, tag, value):
                     wanted["tag", event.measurement, tag, value] = None
         if wanted:
-            for name, stored in self.register.admit(list(wanted), self._values_max).items():
-                self._remember(name, stored)
+            for entry, stored in self.register.admit(list(wanted), self._values_max).items():
+                self._remember(entry, stored)
 
     def key(self, field: Field) -> str:
         """Return a field's key: its own name, or one that tells its type."""

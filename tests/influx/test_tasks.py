@@ -102,12 +102,21 @@ def test_what_a_level_holds(real_backend: MakeBackend, influx: InfluxAddress) ->
         assert points(influx, tasks.target) == [
             {"time": NOON, "level": "checkouts:1 hour", "group": None, "rows.count": 1},
             {
-                **{"time": NOON, "level": "checkouts:1 hour", "group": "pro", "rows.count": 2},
-                **{"amount.count": 2, "amount.sum": 7, "amount.min": 2, "amount.max": 5},
+                "time": NOON,
+                "level": "checkouts:1 hour",
+                "group": "pro",
+                "rows.count": 2,
+                "amount.count": 2,
+                "amount.sum": 7,
+                "amount.min": 2,
+                "amount.max": 5,
             },
             {
-                **{"time": NOON + timedelta(hours=1), "level": "checkouts:1 hour"},
-                **{"group": "pro", "rows.count": 1, "tailrace.float.amount.count": 1},
+                "time": NOON + timedelta(hours=1),
+                "level": "checkouts:1 hour",
+                "group": "pro",
+                "rows.count": 1,
+                "tailrace.float.amount.count": 1,
                 **{f"tailrace.float.amount.{part}": 1.5 for part in ("sum", "min", "max")},
             },
         ]
