@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import unittest
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from tailrace.pipeline.config import BackendConfig, Config
@@ -41,6 +42,8 @@ class _World:
         self.marks: dict[bytes, int] = {}
         self.issued: set[bytes] = set()
         self.stored: set[bytes] = set()
+        self.written: set[bytes] = set()
+        """What a drain wrote that died before its commit."""
         self.counted = 0
         self.saved: tuple[Any, list[Issued]] | None = None
 
@@ -109,6 +112,8 @@ class _World:
     def _crash_before_commit(self, producer: int, amount: int) -> None:
         with contextlib.suppress(InjectedCrash):
             drain(CrashingBackend(self.backend, has_committed=False), self.stream, _CONFIG)
+        for issued in self._new():
+            self.written |= issued.ids
 
     def _crash_after_commit(self, producer: int, amount: int) -> None:
         # A history is short enough for one batch, so the first transaction has it all.
@@ -121,10 +126,14 @@ class _World:
         self._drain(producer, amount)
 
     def _settle(self) -> None:
+        for issued in self._new():
+            self.marks[issued.producer] = issued.sequence
+            self.stored |= issued.ids
+
+    def _new(self) -> Iterator[Issued]:
         for issued in self.in_redis:
             if issued.sequence > self.marks.get(issued.producer, 0):
-                self.marks[issued.producer] = issued.sequence
-                self.stored |= issued.ids
+                yield issued
 
 
 class InterleavingContract(Tools):
@@ -166,5 +175,16 @@ class InterleavingContract(Tools):
         )
         if backend.features.keeps_events:
             found = self.stored_ids(backend)
-            assert set(found) == {str(uuid.UUID(bytes=event)) for event in world.stored}
+            missing = _texts(world.stored) - set(found)
+            assert not missing, f"{len(missing)} events are counted as stored and are not"
+            unaccounted = set(found) - _texts(world.stored)
+            if not backend.features.transactional_checkpoint:
+                # Written by a drain that died, and then lost by Redis: nobody is left to know
+                # that they arrived.
+                unaccounted -= _texts(world.written)
+            assert not unaccounted, f"{len(unaccounted)} events are stored and not counted"
             assert set(found.values()) <= {1}, "an event is stored more than once"
+
+
+def _texts(ids: set[bytes]) -> set[str]:
+    return {str(uuid.UUID(bytes=each)) for each in ids}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
 from influx.conftest import MakeBackend
 from influx.servers import InfluxAddress
 from influxdb_client import InfluxDBClient
@@ -144,8 +145,11 @@ def test_buckets_are_those_of_queries(
 def test_readings_by_device(
     real_backend: MakeBackend, influx: InfluxAddress, monkeypatch: Any
 ) -> None:
+    installed, label = apps.get_model, "station.WeatherStationReading"
     monkeypatch.setattr(
-        "tailrace.backends.influx_tasks.apps.get_model", lambda label: WeatherStationReading
+        apps,
+        "get_model",
+        lambda *name: WeatherStationReading if name == (label,) else installed(*name),
     )
     backend = real_backend()
     Stored(backend).stored(
@@ -184,7 +188,8 @@ def test_a_task_runs_on_the_server(real_backend: MakeBackend, influx: InfluxAddr
 
 
 def test_hostile_names_are_names(real_backend: MakeBackend, influx: InfluxAddress) -> None:
-    backend = real_backend(BUCKET=f"bucket {HARD}")
+    bucket = "bucket " + HARD.replace('"', "'")  # InfluxDB admits no quotation marks in these
+    backend = real_backend(BUCKET=bucket)
     Stored(backend).stored(make(HARD, NOON, {"plan": "x", HARD: HARD}, {HARD: 3}))
     tasks = backend.rollup_tasks()
     declared = rollup("hard", HARD, fields=(HARD,), group_by=("plan", HARD))
