@@ -75,14 +75,17 @@ class Written:
         rows, self._rows = self._rows, []
         names = {event.measurement for batch in events for event in batch}
         names |= {table.label for table, _ in rows}
+        oldest_ns = min((event.time_ns for batch in events for event in batch), default=0)
         for source in hold_sources(self._using, names):
             threshold_ns = source.threshold_us * 1_000
-            late = [
-                event.time_ns // 1_000
-                for batch in events
-                for event in batch
-                if event.time_ns < threshold_ns and event.measurement == source.name
-            ]
+            late: list[int] = []
+            if oldest_ns < threshold_ns:  # seldom so
+                late += (
+                    event.time_ns // 1_000
+                    for batch in events
+                    for event in batch
+                    if event.time_ns < threshold_ns and event.measurement == source.name
+                )
             for table, listed in rows:
                 if table.label == source.name:
                     late += row_times(table, listed)
