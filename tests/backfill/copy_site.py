@@ -45,6 +45,7 @@ class CopySite(Site):
         if not is_dual:
             self.backends["new"]["MEASUREMENTS"] = ["nothing"]
         self.queue = ""
+        self.max_pages = 0
 
     def environment(self, fault: str = "", **extra: str) -> dict[str, str]:
         ours = {
@@ -53,6 +54,8 @@ class CopySite(Site):
             "BACKFILL_BACKENDS": json.dumps(self.backends),
             "TAILRACE_BACKFILL_LEASE_SECONDS": str(LEASE_SECONDS),
         }
+        if self.max_pages:
+            ours["TELEMETRY_MAX_PAGES"] = str(self.max_pages)
         if self.queue:
             ours["BACKFILL_QUEUE"] = self.queue
         return super().environment(fault, **{**ours, **extra})
@@ -105,10 +108,15 @@ class CopySite(Site):
         """Run ``tailrace_backfill`` to its end, whatever that is."""
         return self.manage("tailrace_backfill", *arguments, fault=fault)
 
-    def copy(self, *more: str, fault: str = "") -> subprocess.CompletedProcess[str]:
-        """Start a copy of everything from ``old`` to ``new``, in small steps."""
+    @property
+    def copy_arguments(self) -> tuple[str, ...]:
+        """A copy of everything from ``old`` to ``new``, in small steps, as the command has it."""
         ends = ("--source", "old", "--target", "new", "--measurement", MEASUREMENT)
-        return self.backfill("copy", *ends, "--slice-rows", "1000", *more, fault=fault)
+        return ("copy", *ends, "--slice-rows", "1000")
+
+    def copy(self, *more: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+        """Start :attr:`copy_arguments`, and more."""
+        return self.backfill(*self.copy_arguments, *more, fault=fault)
 
     def copy_all(self, *more: str) -> subprocess.CompletedProcess[str]:
         """Start a copy of everything from ``old`` to ``new``, in steps of the usual size."""

@@ -1,8 +1,9 @@
 """Copies of millions of events under kill -9 and live traffic, and how fast a copy is.
 
-``python -m benchmarks.bench_backfill`` (in ``tests/``): ``--rows 5000000 --kills 20`` is the whole;
-``--pair sqlite-postgres`` or ``postgres-postgres`` chooses the databases, ``--rate`` measures
-one worker beside the bare drain and nothing else.
+``python -m benchmarks.bench_backfill`` (in ``tests/``): ``--rows 5000000`` is the whole; ``--pair``
+(``sqlite-postgres``, ``postgres-timescale`` or ``postgres-postgres``) chooses the databases,
+``--rate`` measures one worker beside the bare drain and nothing else. TimescaleDB is the server
+that ``TAILRACE_BENCH_TIMESCALE_URL`` names, else one in WebAssembly, which has a single session.
 """
 
 from __future__ import annotations
@@ -22,16 +23,24 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
+import redis
 from backfill.copy_site import MEASUREMENT, CopySite
 from benchmarks import backfill_rate, drain_parts
 from postgres_server import PostgresServer
 from servers import RedisServer
+from timescale_server import TimescaleServer
 
-LIVE = "fault.test"
+TIMESCALE = "tailrace.backends.timescale.TimescaleDBBackend"
+TIMESCALE_VARIABLE = "TAILRACE_BENCH_TIMESCALE_URL"
+PAIRS = ("sqlite-postgres", "postgres-timescale")
 LIVE_EVENTS_A_SECOND = 200
 WORKERS = 2
 LAG_BAR_SECONDS = 5.0
 MEMORY_BAR_MB = 50.0
+MEMORY_ROWS = 100_000
+"""Of the small copy, whose workers' memory the large one's is compared with."""
+MATURE_SECONDS = 2.0
+"""Younger workers are not killed: they would be still importing Django."""
 _SQLITE_SEED = """
     WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {rows})
     INSERT INTO tailrace_event (uid, measurement, time, tags, fields, trace_id)
@@ -55,6 +64,9 @@ _POSTGRES_SEED = """
 """
 
 
+_LIVE = "SELECT count(*), count(DISTINCT uid) FROM tailrace_event WHERE measurement = 'fault.test'"
+
+
 class Watch(threading.Thread):
     """Live traffic, how far its drain lags, and how much memory the copying workers take."""
 
@@ -64,7 +76,7 @@ class Watch(threading.Thread):
         self.redis = redis_server
         self.workers: list[subprocess.Popen[bytes]] = []
         self.sent = 0
-        self.worst_lag_seconds = 0.0
+        self.lag_seconds = self.worst_lag_seconds = 0.0
         self.worst_memory_mb = 0.0
         self.ends = threading.Event()
 
@@ -74,15 +86,33 @@ class Watch(threading.Thread):
             while not self.ends.wait(0.25):
                 self.site.sender.send(range(self.sent, self.sent + batch))
                 self.sent += batch
-                now = client.time()
-                for key in client.keys("*:stream"):
-                    for entry_id, _ in client.xrange(key, count=1):
-                        lag = now[0] + now[1] / 1e6 - int(entry_id.split(b"-")[0]) / 1000
-                        self.worst_lag_seconds = max(self.worst_lag_seconds, lag)
+                self.lag_seconds = _lag_seconds(client)
+                self.worst_lag_seconds = max(self.worst_lag_seconds, self.lag_seconds)
                 for worker in self.workers:
                     self.worst_memory_mb = max(self.worst_memory_mb, _memory_mb(worker.pid))
         while not self.site.sender.flusher.flush(timeout_seconds=5):
             time.sleep(0.1)
+        with self.redis.client() as client:
+            while any(client.xlen(key) for key in client.keys("*:stream")):
+                time.sleep(0.1)
+
+    def wait_for_drains(self) -> None:
+        """Wait until both drains have started and keep up, which is no matter of the copy."""
+        good = 0
+        while good < 10:
+            time.sleep(0.5)
+            good = good + 1 if self.sent and self.lag_seconds < 1 else 0
+        self.worst_lag_seconds = 0.0
+
+
+def _lag_seconds(client: redis.Redis) -> float:
+    """Return the age of the oldest entry that is not yet in both ends."""
+    seconds, microseconds = client.time()
+    now, ages = seconds + microseconds / 1e6, [0.0]
+    for key in client.keys("*:stream"):
+        for entry_id, _ in client.xrange(key, count=1):
+            ages.append(now - int(entry_id.split(b"-")[0]) / 1000)
+    return max(ages)
 
 
 def copy_under_fire(site: CopySite, redis_server: RedisServer, rows: int, kills: int) -> float:
@@ -96,8 +126,7 @@ def copy_under_fire(site: CopySite, redis_server: RedisServer, rows: int, kills:
         site.start("manage", "tailrace_drain", "--loop", "--backend", alias)
     watch = Watch(site, redis_server)
     watch.start()
-    time.sleep(3)
-    watch.worst_lag_seconds = 0.0  # that of the drains' own start
+    watch.wait_for_drains()
     started = time.monotonic()
     done = site.copy_all("--detach", "--workers", str(WORKERS))
     assert done.returncode == 0, done.stderr
@@ -110,27 +139,45 @@ def copy_under_fire(site: CopySite, redis_server: RedisServer, rows: int, kills:
 
 
 def _work(site: CopySite, watch: Watch, kills: int, randomly: random.Random) -> int:
+    """Keep workers at work until the end, and kill one each time that so much more is done."""
     uid, killed = site.latest()["uid"], 0
-    due = time.monotonic() + 3
+    born: dict[int, float] = {}
     while (state := site.latest()["state"]) == "running":
         watch.workers = [worker for worker in watch.workers if worker.poll() is None]
         while len(watch.workers) < WORKERS:
             watch.workers.append(site.start("manage", "tailrace_backfill", "work", uid))
-        if killed < kills and time.monotonic() >= due:
-            due = time.monotonic() + randomly.uniform(2, 6)
-            randomly.choice(watch.workers).send_signal(signal.SIGKILL)
+            born[watch.workers[-1].pid] = time.monotonic()
+        grown = time.monotonic() - MATURE_SECONDS
+        mature = [worker for worker in watch.workers if born[worker.pid] <= grown]
+        if killed < kills and mature and _fraction(site, uid) >= killed / kills:
+            time.sleep(randomly.uniform(0, 0.5))
+            randomly.choice(mature).send_signal(signal.SIGKILL)
             killed += 1
-        time.sleep(0.25)
+        time.sleep(0.1)
     if state != "done":
         raise RuntimeError(f"the copy is {state}: {site.latest()}")
     return killed
+
+
+def _fraction(site: CopySite, uid: str) -> float:
+    """Return how much is done, from 0.0 to 1.0; -1.0 while it is planned."""
+    statement = (
+        "SELECT count(*), coalesce(sum(CASE WHEN state = 'done' THEN 1 ELSE 0 END), 0) "
+        f"FROM tailrace_backfillstep WHERE backfill = '{uid}'"
+    )
+    total, done = site.rows(statement)[0]
+    return int(done) / total if total else -1.0
 
 
 def _report(site: CopySite, watch: Watch, rows: int, killed: int, seconds: float) -> None:
     result = site.latest()["result"]
     counts = [_counts(site, where) for where in ("old", "new")]
     print(f"  {rows:,} rows in {seconds:,.0f} s ({rows / seconds:,.0f} rows/s), {WORKERS} workers")
-    print(f"  {killed} kill -9, {watch.sent:,} live events meanwhile")
+    again = site.rows(
+        "SELECT count(*) FROM tailrace_backfillstep "
+        f"WHERE backfill = '{site.latest()['uid']}' AND attempts > 1"
+    )[0][0]
+    print(f"  {killed} kill -9, {again} steps begun again, {watch.sent:,} live events meanwhile")
     print(f"  rows and distinct ids: source {counts[0]}, target {counts[1]}")
     print(f"  checksums: {result['source_digest']} and {result['target_digest']}")
     print(f"  live lag <= {LAG_BAR_SECONDS} s: {watch.worst_lag_seconds:.2f} s at worst")
@@ -139,6 +186,9 @@ def _report(site: CopySite, watch: Watch, rows: int, killed: int, seconds: float
         raise RuntimeError("the target is not what the source is")
     if result["source_digest"] != result["target_digest"]:
         raise RuntimeError("the checksums differ")
+    live = [site.rows_at(where, _LIVE) for where in ("old", "new")]
+    if live != [[(watch.sent, watch.sent)]] * 2:
+        raise RuntimeError(f"of {watch.sent} live events there are {live}")
 
 
 def _counts(site: CopySite, where: str) -> tuple[int, int]:
@@ -169,20 +219,18 @@ def _memory_mb(pid: int) -> float:
     return int(resident[0].split()[1]) / 1024 if resident else 0.0
 
 
-def main(
-    rows: int = 200_000, kills: int = 5, pairs: tuple[str, ...] = ("sqlite-postgres",)
-) -> None:
+def main(rows: int = 200_000, kills: int = 20, pairs: tuple[str, ...] = PAIRS) -> None:
     """Run the copies under fire, small and large, then the rate.
 
     Args:
-        rows: In the large one; the small one, for the memory, has a twentieth of it.
+        rows: In the large one.
         kills: In the large one.
         pairs: Of databases.
     """
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     for pair in pairs:
         memory = []
-        for count, shots in ((max(rows // 20, 20_000), 1), (rows, kills)):
+        for count, shots in ((MEMORY_ROWS, 1), (rows, kills)):
             print(f"{pair}: {count:,} rows", flush=True)
             memory.append(_run(pair, count, shots))
         more = memory[1] - memory[0]
@@ -199,8 +247,8 @@ def rate(rounds: int = 3, events: int = 200_000) -> None:
 
 
 def _run(pair: str, rows: int, kills: int) -> float:
-    with _servers() as (server, redis_server, directory):
-        site = _site(pair, server, redis_server, directory)
+    with _servers() as (server, redis_server, directory), _timescale(pair) as timescale:
+        site = _site(pair, server, redis_server, directory, timescale)
         try:
             return copy_under_fire(site, redis_server, rows, kills)
         finally:
@@ -208,17 +256,34 @@ def _run(pair: str, rows: int, kills: int) -> float:
 
 
 def _site(
-    pair: str, server: PostgresServer, redis_server: RedisServer, directory: Path
+    pair: str, server: PostgresServer, redis_server: RedisServer, directory: Path, timescale: str
 ) -> CopySite:
     urls = [
         server.create_database(f"bench_{name}") if engine == "postgres" else ""
         for engine, name in zip(pair.split("-"), ("old", "new"), strict=True)
     ]
-    site = CopySite(directory, redis_server.url(), *urls, is_dual=True)
+    site = CopySite(directory, redis_server.url(), urls[0], timescale or urls[1], is_dual=True)
+    if timescale:
+        site.backends["new"]["BACKEND"] = TIMESCALE
     site.migrate()
     migrated = site.manage("migrate", "tailrace", "--database=telemetry", "--verbosity=0")
     assert migrated.returncode == 0, migrated.stderr
     return site
+
+
+@contextmanager
+def _timescale(pair: str) -> Iterator[str]:
+    """Yield the URL of an empty database with TimescaleDB, or nothing if the pair has none."""
+    url = os.environ.get(TIMESCALE_VARIABLE) if pair.endswith("timescale") else ""
+    if url is not None:
+        yield url
+        return
+    server = TimescaleServer()
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.remove()
 
 
 @contextmanager
@@ -235,12 +300,12 @@ def _servers() -> Iterator[tuple[PostgresServer, RedisServer, Path]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--pair", action="append", metavar="PAIR")
     parser.add_argument("--rate", action="store_true", help="only the rate")
     given = parser.parse_args()
     if given.rate:
         rate()
     else:
-        main(given.rows, given.kills, tuple(given.pair or ("sqlite-postgres", "postgres-postgres")))
+        main(given.rows, given.kills, tuple(given.pair or PAIRS))
     sys.exit(0)

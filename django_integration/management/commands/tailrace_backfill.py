@@ -137,7 +137,7 @@ class Command(TailraceCommand):
             raise SystemExit(1)
 
     def _work_on(self, uid: str) -> None:
-        self._drawn = 0.0
+        self._drawn, self._told = 0.0, ""
         while True:
             try:
                 outcome = service.work(uid, _WAIT_SECONDS, lambda: self._stop_or_draw(uid))
@@ -148,7 +148,16 @@ class Command(TailraceCommand):
                 return
             self._stop_or_draw(uid)
             if outcome == "waiting":
+                self._say_why(uid)
                 time.sleep(_WAIT_SECONDS)
+
+    def _say_why(self, uid: str) -> None:
+        """Say on standard error why it waits, once each time that the log says it."""
+        progress = service.progress(uid)
+        last = progress.log[-1] if progress is not None and progress.log else ""
+        if "put off" in last and last != self._told:
+            self._told = last
+            self.stderr.write(self.style.WARNING(last))
 
     def _stop_or_draw(self, uid: str) -> None:
         if self._is_stopped:
