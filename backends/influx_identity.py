@@ -61,7 +61,7 @@ class Identity(NamedTuple):
     @property
     def tags(self) -> str:
         """The reserved tags as they stand in a line."""
-        slot = f",tailrace.slot={self.slot}" if self.slot else ""
+        slot = slot_tag(self.slot)
         return f"{slot},tailrace.burst={self.burst}" if self.burst else slot
 
 
@@ -125,10 +125,20 @@ def event_number(event: Event) -> int:
     return int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
 
 
+def slot_tag(slot: int) -> str:
+    """Return a slot as it stands in a line."""
+    return f",tailrace.slot={slot}" if slot else ""
+
+
+def measured_time_ns(event: Event) -> int:
+    """Return the point's time of an event whose time a clock measured."""
+    number = int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
+    return event.time_ns // 1000 * 1000 + _SET_DIGITS + number % _MEASURED_DIGITS
+
+
 def measured_identity(event: Event, slot: int) -> Identity:
     """Return the identity of an event whose time a clock measured."""
-    digits = _SET_DIGITS + event_number(event) % _MEASURED_DIGITS
-    return Identity(slot, "", _microsecond(event) + digits)
+    return Identity(slot, "", measured_time_ns(event))
 
 
 def set_identity(event: Event, slot: int, number: int) -> Identity:

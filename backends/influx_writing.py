@@ -6,7 +6,8 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 from tailrace.pipeline.errors import RejectedEvents
 from tailrace.pipeline.event import Event
@@ -19,11 +20,12 @@ from .influx_identity import (
     Lanes,
     Place,
     is_measured,
-    measured_identity,
+    measured_time_ns,
     place_of,
     places_of,
     replayed_identity,
     set_identity,
+    slot_tag,
 )
 from .influx_layout import ID_FIELD, TRACE_FIELD
 from .influx_names import InfluxNames, Register
@@ -32,7 +34,6 @@ from .line_protocol import (
     TIME_MIN_NS,
     Encoded,
     LineEncoder,
-    Series,
     escape_text,
 )
 
@@ -40,6 +41,9 @@ REFUSED_KEPT = 10_000
 """Ids of refused events that are remembered, so that the server is asked about them once."""
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 _PRODUCER_BYTES = 10
+REQUESTS_AT_ONCE = 3
+"""How many parts of a batch are on their way at once; the server takes them side by side."""
+_NO_IDENTITY = "", 0
 
 
 class Books(Register, Protocol):
@@ -54,11 +58,8 @@ class Books(Register, Protocol):
 LookUp = Callable[[Sequence[Event]], Mapping[bytes, tuple[str, int]]]
 
 
-class Line(NamedTuple):
-    """One event's line, and its place among the events that were to be written."""
-
-    at: int
-    text: str
+Line = tuple[int, str]
+"""An event's place among those that were to be written, and its line."""
 
 
 class InfluxWriter:
@@ -108,13 +109,35 @@ class InfluxWriter:
                 again changes nothing.
             TransientBackendError, BackendMisconfigured: nothing, part or all of it is in.
         """
-        self.send(self.lines(books, events), events)
+        if len(events) <= self._lines_max:
+            self.send(self.lines(books, events), events)
+            return
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE, "tailrace-influx") as pool:
+            self._write_in_parts(pool, books, events)
+
+    def _write_in_parts(
+        self, pool: ThreadPoolExecutor, books: Books, events: Sequence[Event]
+    ) -> None:
+        """Encode a part while the server takes the parts before it."""
+        reasons: dict[int, str] = {}
+        sent: list[tuple[int, Future[dict[int, str]]]] = []
+        for start in range(0, len(events), self._lines_max):
+            try:
+                lines = self.lines(books, events[start : start + self._lines_max])
+            except RejectedEvents as error:
+                # Nothing of this part is sent; its good ones come again without the others.
+                reasons.update((start + at, reason) for at, reason in error.reasons.items())
+            else:
+                sent.append((start, pool.submit(self._send, lines)))
+        for start, part in sent:
+            reasons.update((start + at, reason) for at, reason in part.result().items())
+        self._finish(reasons, events)
 
     def send(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
         """Send what :meth:`lines` made of these events; raises as :meth:`write`."""
-        reasons: dict[int, str] = {}
-        for start in range(0, len(lines), self._lines_max):
-            reasons.update(self._send(lines[start : start + self._lines_max]))
+        self._finish(self._send(lines), events)
+
+    def _finish(self, reasons: Mapping[int, str], events: Sequence[Event]) -> None:
         fault("influx_written")
         if reasons:
             self._refused.update((events[at].id, reason) for at, reason in reasons.items())
@@ -142,12 +165,11 @@ class InfluxWriter:
             encoded.reasons.update((at, reason) for at, reason in known if reason is not None)
         if encoded.reasons:
             raise _rejected(encoded.reasons)
+        parts = zip(events, encoded.series, encoded.fields, identities, strict=True)
         return [
-            Line(at, _line(event, series, fields, identity))
-            for at, (event, series, fields, identity) in enumerate(
-                zip(events, encoded.series, encoded.fields, identities, strict=True)
-            )
-            if series is not None and identity is not None
+            (at, _line(event, series.text, fields, tags, time_ns))
+            for at, (event, series, fields, (tags, time_ns)) in enumerate(parts)
+            if series is not None
         ]
 
     def _encoder(self) -> tuple[LineEncoder, InfluxNames]:
@@ -161,12 +183,14 @@ class InfluxWriter:
 
     def _identities(
         self, books: Books, events: Sequence[Event], encoded: Encoded
-    ) -> list[Identity | None]:
+    ) -> list[tuple[str, int]]:
+        """Return the reserved tags and the time of each event's line."""
         good = [event for event, series in zip(events, encoded.series, strict=True) if series]
         places = books.places(places_of(good))
         self._find_old(books, good, places)
-        identities: list[Identity | None] = [None] * len(events)
-        known = books.identities
+        identities = [_NO_IDENTITY] * len(events)
+        known, is_replay = books.identities, books.is_replay
+        tags_of = {place: slot_tag(slot) for place, (slot, _) in places.items()}
         for at, (event, series) in enumerate(zip(events, encoded.series, strict=True)):
             if series is None:
                 continue
@@ -174,16 +198,19 @@ class InfluxWriter:
             if not TIME_MIN_NS <= time_ns <= TIME_MAX_NS:
                 encoded.reasons[at] = "its time is outside of what InfluxDB can store"
                 continue
-            slot, lanes = places[event.id[:_PRODUCER_BYTES], time_ns // 1000 // HOUR_US]
-            if books.is_replay:
-                identities[at] = replayed_identity(event, slot)
-            elif is_measured(time_ns):
-                identities[at] = measured_identity(event, slot)
+            place = event.id[:_PRODUCER_BYTES], time_ns // 1000 // HOUR_US
+            if time_ns % 100 and not is_replay:  # is_measured(), which most events are
+                identities[at] = tags_of[place], measured_time_ns(event)
+                continue
+            slot, lanes = places[place]
+            if is_replay:
+                identity = replayed_identity(event, slot)
             elif event.id in known:
-                identities[at] = known[event.id]
+                identity = known[event.id]
             else:
                 number = lanes.number(event, series.lane)
-                identities[at] = known[event.id] = set_identity(event, slot, number)
+                identity = known[event.id] = set_identity(event, slot, number)
+            identities[at] = identity.tags, identity.time_ns
         return identities
 
     def _find_old(
@@ -217,12 +244,12 @@ class InfluxWriter:
             self._post(lines)
         except TooLarge as error:
             # All of it may be good.
-            return {lines[0].at: str(error)} if len(lines) == 1 else self._send_halves(lines)
+            return {lines[0][0]: str(error)} if len(lines) == 1 else self._send_halves(lines)
         except (Malformed, PartlyRefused) as error:
             if isinstance(error, PartlyRefused):
                 fault("influx_partly_refused")
             # The server does not say which, or says so in prose.
-            return {lines[0].at: str(error)} if len(lines) == 1 else self._send_halves(lines)
+            return {lines[0][0]: str(error)} if len(lines) == 1 else self._send_halves(lines)
         return {}
 
     def _send_halves(self, lines: Sequence[Line]) -> dict[int, str]:
@@ -230,7 +257,7 @@ class InfluxWriter:
         return self._send(lines[:middle]) | self._send(lines[middle:])
 
     def _post(self, lines: Sequence[Line]) -> None:
-        body = "\n".join([line.text for line in lines]).encode()
+        body = "\n".join([text for _, text in lines]).encode()
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self._gzip_level:
             packer = zlib.compressobj(self._gzip_level, zlib.DEFLATED, _GZIP_WINDOW_BITS)
@@ -239,13 +266,11 @@ class InfluxWriter:
         self._api.call("POST", WRITE_PATH, self._parameters, body, headers)
 
 
-def _line(event: Event, series: Series, fields: str, identity: Identity) -> str:
-    own = f'{ID_FIELD}="{event.id.hex()}"'
+def _line(event: Event, series: str, fields: str, tags: str, time_ns: int) -> str:
     if event.trace_id:
-        own = f'{own},{TRACE_FIELD}="{escape_text(event.trace_id)}"'
-    if fields:
-        own = f"{fields},{own}"
-    return f"{series.text}{identity.tags} {own} {identity.time_ns}"
+        fields += f'{"," if fields else ""}{TRACE_FIELD}="{escape_text(event.trace_id)}"'
+    comma = "," if fields else ""
+    return f'{series}{tags} {fields}{comma}{ID_FIELD}="{event.id.hex()}" {time_ns}'
 
 
 def _rejected(reasons: Mapping[int, str]) -> RejectedEvents:

@@ -189,9 +189,12 @@ class LineEncoder:
         fields: dict[Field, None] = {}
         for group, part in parts:
             fields.update(dict.fromkeys(group.unknown_fields(part.kinds)))
-        series = [events[at] for _, places in missing for at in places]
+        series: dict[tuple[object, ...], Event] = {}
+        for group, places in missing:
+            for at in places:
+                series.setdefault((group, *events[at].tags.values()), events[at])
         if fields or series:
-            self._names.learn(list(fields), series)
+            self._names.learn(list(fields), list(series.values()))
 
 
 _GroupKey = tuple[str | None, ...]
@@ -203,7 +206,7 @@ class _Part(NamedTuple):
 
     kinds: _Kinds
     places: Sequence[int]
-    columns: list[list[Any]]
+    columns: Sequence[Sequence[Any]]
 
 
 class _Group:
@@ -219,7 +222,8 @@ class _Group:
     def parts(self, events: Sequence[Event], places: list[int]) -> Iterator[_Part]:
         """Part some events by the types of their fields."""
         dicts = [events[at].fields for at in places]
-        columns = [[fields[name] for fields in dicts] for name in self._fields]
+        # All have the same names in the same order.
+        columns = list(zip(*map(dict.values, dicts), strict=True))
         kinds = [set(map(type, column)) for column in columns]
         if all(len(found) == 1 for found in kinds):
             yield _Part(tuple(found.pop() for found in kinds), places, columns)
@@ -309,7 +313,7 @@ def texts_into(encoded: Encoded, template: str | Unencodable, part: _Part) -> No
 
 
 def _column(
-    encoded: Encoded, kind: type, column: list[Any], places: Sequence[int]
+    encoded: Encoded, kind: type, column: Sequence[Any], places: Sequence[int]
 ) -> Sequence[Any]:
     if kind is float:
         # An order of magnitude cheaper than repr(), and as exact.
@@ -333,7 +337,7 @@ def _column(
 
 
 def _check_unicode(
-    encoded: Encoded, places: Sequence[int], column: list[str], together: str
+    encoded: Encoded, places: Sequence[int], column: Sequence[str], together: str
 ) -> None:
     try:
         together.encode()
@@ -342,7 +346,7 @@ def _check_unicode(
 
 
 def _refuse(
-    encoded: Encoded, places: Sequence[int], column: list[Any], is_good: Any, what: str
+    encoded: Encoded, places: Sequence[int], column: Sequence[Any], is_good: Any, what: str
 ) -> None:
     for at, value in zip(places, column, strict=True):
         if not is_good(value):
