@@ -114,9 +114,9 @@ class Partitions:
             before: Aware.
             keep: Detach only.
             deadline_seconds: How long to try.
-            may_go: Asked for each partition, by its bounds, when no one can write to it any
-                more; the first one that may not go, and all after it, stay, and so do rows
-                of the default one.
+            may_go: Asked for each partition, by its bounds, before it is locked, and again when
+                no one can write to it any more; those that may not go stay, and so do rows of
+                the default one.
 
         Returns:
             What was dropped, including what an earlier call had detached only.
@@ -131,14 +131,14 @@ class Partitions:
         for partition in partitions:
             if partition.upper is None or partition.upper > before:
                 continue
+            if may_go is not None and not may_go(partition.lower, partition.upper):
+                continue
             left = deadline - time.monotonic()
             is_gone = self.patiently(
                 lambda p=partition: self._detach(p, defaults, keep, may_go),  # type: ignore[misc]
                 left,
             )
-            if not is_gone:
-                break
-            if keep:
+            if is_gone and keep:
                 dropped.append(Dropped(partition.name, partition.rows, partition.size_bytes))
         dropped += self._drop_expired(deadline)
         if may_go is None:

@@ -188,8 +188,8 @@ class PostgresBackend(DjangoDBBackend):
             before: Aware; a partition goes if it ends at or before it.
             keep: Detach only, and keep the table under its name.
             deadline_seconds: After which time to stop trying.
-            may_go: Asked for each partition, by its bounds, when no one can write to it any
-                more; the first one that may not go, and all after it, stay.
+            may_go: Asked for each partition, by its bounds, before it is locked, and again when
+                no one can write to it any more; those that may not go stay.
 
         Returns:
             What was dropped.

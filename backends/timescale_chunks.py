@@ -135,8 +135,8 @@ def drop_chunks(
         capabilities: What that has.
         before: Aware.
         deadline_seconds: How long to try, where others hold on to a chunk.
-        may_go: Asked for each chunk, by its bounds, when no one can write to it any more; the
-            first one that may not go, and all after it, stay.
+        may_go: Asked for each chunk, by its bounds, before it is locked, and again when no one
+            can write to it any more; those that may not go stay.
 
     Returns:
         What was dropped.
@@ -152,19 +152,35 @@ def drop_chunks(
             parameters = {**relation.parameters, "relation": relation.oid, "before": before}
             cursor.execute(statement("timescale_chunks"), parameters)
             chunks: list[Dropped] = []
-            end = None
-            for name, rows, size_bytes, chunk_start, chunk_end in cursor.fetchall():
+            going: list[tuple[datetime, datetime]] = []
+            for name, rows, size_bytes, start, end in cursor.fetchall():
                 if may_go is not None:
+                    if not may_go(start, end):
+                        continue
                     # The catalog has quoted the name.
                     cursor.execute(_LOCK_CHUNK.format(sql.SQL(name)))
-                    if not may_go(chunk_start, chunk_end):
-                        break
+                    if not may_go(start, end):
+                        continue
                 chunks.append(Dropped(name, rows, size_bytes))
-                end = chunk_end
-            if chunks:
-                drop = capabilities.function("drop_chunks")
-                query = statement("timescale_drop_chunks").format(drop_chunks=drop)
-                cursor.execute(query, {**parameters, "before": end})
+                going.append((start, end))
+            drop = capabilities.function("drop_chunks")
+            query = statement("timescale_drop_chunks").format(drop_chunks=drop)
+            for start, end in joined(going):
+                cursor.execute(query, {**parameters, "start": start, "before": end})
         return chunks
 
     return partitions.patiently(drop, max(deadline_seconds, PATIENCE_SECONDS))
+
+
+def joined(spans: list[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """Return the same time in fewer spans: one ends where the next begins.
+
+    Args:
+        spans: Half-open, ascending, none of them overlapping.
+    """
+    found: list[tuple[datetime, datetime]] = []
+    for start, end in spans:
+        if found and found[-1][1] == start:
+            start = found.pop()[0]
+        found.append((start, end))
+    return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -18,6 +19,7 @@ from tailrace.backends.jobs import Jobs, Lease, now_us
 from tailrace.backends.private_connection import private_connection
 from tailrace.backends.reading.dialects import dialect_of
 from tailrace.backends.rollups.ranges import MIN_US, shown
+from tailrace.pipeline.errors import TransientBackendError
 from tailrace.pipeline.faults import fault
 from tailrace.pipeline.retention import Policy
 
@@ -34,7 +36,10 @@ _TURN_SECONDS = 5.0
 _SAVE_SECONDS = 1.0
 _FULL_PASS_SECONDS = 86_400.0
 """How often what was held is looked at again, and what came too late behind a pass."""
+_WHOLE_SECONDS = 5.0
+"""How long to try for the locks of partitions; one who reads for hours must not stop the rest."""
 _random = random.Random()
+_utc_now: Callable[[], datetime] = partial(datetime.now, UTC)
 
 
 @dataclass
@@ -121,7 +126,7 @@ class _Run:
         self._report = report
         self.store = ProgressStore(backend.alias, self._using)
         self.pace = Pace(connections[self._using].vendor)
-        self._now = datetime.now(UTC)
+        self._now = _utc_now()
         self._is_cut_short = False
 
     def do(self) -> None:
@@ -183,7 +188,15 @@ class _Run:
 
     def _drop_whole(self, waiting: list[_Pass]) -> None:
         dues = {each.due.target.name: each.due for each in waiting if each.due.target.is_event}
-        for dropped in whole.drop(self._backend, dues, self._deadline):
+        until = min(self._deadline, time.monotonic() + _WHOLE_SECONDS)
+        try:
+            found = whole.drop(self._backend, dues, until)
+        except TransientBackendError as error:
+            # Their rows go in slices meanwhile; that takes no lock that a reader is in the way of.
+            logger.warning("partitions of backend %r stay for now: %s", self._backend.alias, error)
+            self._report.waits["whole partitions"] = str(error)
+            return
+        for dropped in found:
             self._report.dropped.append(dropped.name)
             self.lease.rows += max(dropped.rows, 0)
 

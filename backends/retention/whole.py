@@ -2,7 +2,8 @@
 
 That costs the same for a million rows as for none, and leaves nothing for VACUUM. Whether all is
 due is asked twice: to find out which, and again for each one when nobody can write to it any more,
-since a late event of a measurement that is kept for longer may have come in between.
+since a late event of a measurement that is kept for longer may have come in between. One with
+nothing in it goes by the longest of the ages; where none is old enough, it stays.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .targets import measurements
 
 
 def drop(backend: Any, dues: Mapping[str, Due], deadline: float) -> list[Any]:
-    """Drop the oldest partitions or chunks of which all is due.
+    """Drop the partitions or chunks of which all is due.
 
     Args:
         backend: An ORM backend; only those on PostgreSQL have any.
@@ -28,6 +29,9 @@ def drop(backend: Any, dues: Mapping[str, Due], deadline: float) -> list[Any]:
 
     Returns:
         What was dropped: ``name``, ``rows`` (estimated) and ``size_bytes`` of each.
+
+    Raises:
+        TransientBackendError: somebody held on to one; what was dropped until then is gone.
     """
     spans = backend.event_spans()
     if not spans:
@@ -43,14 +47,15 @@ def drop(backend: Any, dues: Mapping[str, Due], deadline: float) -> list[Any]:
             for name in measurements(using, us_of(low), us_of(high))
         )
 
-    before = datetime_of(FIRST_US)
-    for low, high in spans:
-        if not may_go(low, high):
-            break
-        before = high
+    wanted = {span for span in spans if may_go(*span)}
+    before = max((high for _, high in wanted), default=datetime_of(FIRST_US))
     # Even where nothing is due: an earlier run may have been killed before it dropped all.
     left = max(deadline - time.monotonic(), 0.1)
-    dropped: list[Any] = backend.drop_partitions(before, deadline_seconds=left, may_go=may_go)
+    dropped: list[Any] = backend.drop_partitions(
+        before,
+        deadline_seconds=left,
+        may_go=lambda low, high: (low, high) in wanted and may_go(low, high),
+    )
     return dropped
 
 

@@ -13,13 +13,19 @@ from django.core.management import call_command
 from tailrace.backends.database import DatabaseBackend
 from tailrace.backends.memory import MemoryBackend
 from tailrace.backends.registry import backends
+from tailrace.backends.retention import sweep as sweep_module
 from tailrace.backends.rollups.declared import register_rollup, unregister_rollup
 from tailrace.backends.written_models import _by_measurement, measurement_of
 from tailrace.pipeline.config import Config
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.retention import Policy
 
-NOW = datetime.now(UTC)
+NOW = datetime(2024, 2, 29, 23, 59, 30, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "_utc_now", lambda: NOW)
 
 
 @pytest.fixture
