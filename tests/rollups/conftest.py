@@ -25,6 +25,7 @@ from tailrace.backends.rollups.declared import register_rollup, unregister_rollu
 from tailrace.backends.timescale import TimescaleDBBackend
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.event import Event, ns_from_datetime
+from tailrace.pipeline.recording import configure
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 
@@ -119,6 +120,12 @@ def make_engine(name: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     blocker: Any = request.getfixturevalue("django_db_blocker")
     with blocker.unblock(), postgres_alias(url, **options) as alias:
         yield Engine(name, alias, classes[name])
+
+
+@pytest.fixture(autouse=True)
+def _record_nothing() -> None:
+    """Stop what another test's ``settings`` have started: there is no Redis to send it to."""
+    configure(None)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres_orm", "postgres_copy", "mariadb"])

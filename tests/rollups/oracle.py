@@ -7,8 +7,11 @@ that retention has dropped since still do.
 
 from __future__ import annotations
 
+import functools
+import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,16 +19,25 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from rollups.conftest import Engine, event
+from tailrace.backends.django_errors import translated_errors
 from tailrace.backends.private_connection import close_private_connections, private_connection
-from tailrace.backends.retention.floor import raise_floor
+from tailrace.backends.retention.floor import prepare, raise_floor
 from tailrace.backends.rollups import log
 from tailrace.backends.rollups.grid import grid_of
 from tailrace.backends.rollups.groups import group_text
 from tailrace.backends.rollups.invalidation import invalidate_times
 from tailrace.backends.rollups.partial import COLUMNS, ROWS, Partial
-from tailrace.backends.rollups.ranges import MAX_US, MIN_US, Range, common, datetime_of, us_of
+from tailrace.backends.rollups.ranges import (
+    MAX_US,
+    MIN_US,
+    Range,
+    common,
+    datetime_of,
+    merged,
+    us_of,
+)
 from tailrace.pipeline import faults
-from tailrace.pipeline.errors import BackendError
+from tailrace.pipeline.errors import TransientBackendError
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.rollup import Rollup
 
@@ -74,13 +86,15 @@ class Step(NamedTuple):
 class World:
     """A database with a rollup or two, and all events that ever came."""
 
-    def __init__(self, engine: Engine, choices: Sequence[int]) -> None:
+    def __init__(self, engine: Engine, choices: Sequence[int], sessions: Sessions) -> None:
         engine.empty()
         self.engine = engine
+        self.sessions = sessions
         self.backend = engine.backend()
         self.kept: list[Event] = []
         """Events that count."""
-        self.floor_us = MIN_US
+        self.unsure: list[Event] = []
+        """Events that retention overtook on their way in or out: they count, or not."""
         self._lock = threading.Lock()
         for place in choices:
             engine.declare(
@@ -97,11 +111,9 @@ class World:
     def drain(self, events: Sequence[tuple[int, str, Any]], shard: int = 0) -> None:
         """Store events: ``(time in microseconds, tag, value)``."""
         made = [event(at, {"k": tag} if tag else {}, {"v": v}) for at, tag, v in events]
-        with self._lock:
-            floor_us = self.floor_us
+        floor_us = self.floor_us()
         self.engine.drain(self.backend, made, shard)
-        with self._lock:
-            self.kept += [each for each in made if each.time_ns // 1_000 >= floor_us]
+        self._settle(made, floor_us, is_in=True)
 
     def refresh(self, name: str, start_us: int | None, end_us: int) -> None:
         """Refresh a window; a window without a whole bucket is none."""
@@ -114,30 +126,37 @@ class World:
 
     def refresh_due(self) -> None:
         """Do what a scheduler does, whatever was done last."""
-        self.engine.rows("Job").all().delete()
+        with private_connection(self.engine.alias):
+            self.engine.rows("Job").all().delete()
         self.backend.refresh_due()
 
     def erase(self, low_us: int, high_us: int) -> None:
         """Remove events above the floor, as a redaction does."""
-        low_us = max(low_us, self.floor_us)
-        chosen = [e for e in self.kept if low_us <= e.time_ns // 1_000 < high_us]
+        floor_us = self.floor_us()
+        low_us = max(low_us, floor_us)
+        with self._lock:
+            chosen = [e for e in self.kept if low_us <= e.time_ns // 1_000 < high_us]
         if not chosen:
             return
         with self.transaction():
-            self._delete(low_us, high_us)
+            rows = self.engine.rows("Event").filter(uid__in=[each.uuid for each in chosen])
+            rows._raw_delete(self.engine.alias)
             times = [each.time_ns // 1_000 for each in chosen]
             invalidate_times(self.engine.alias, "m", times)
         gone = {each.id for each in chosen}
-        self.kept = [each for each in self.kept if each.id not in gone]
+        with self._lock:
+            self.kept[:] = [each for each in self.kept if each.id not in gone]
+        self._settle(chosen, floor_us, is_in=False)
 
     def retain(self, before_us: int) -> None:
         """Drop rows, as far as rollups let retention go."""
         with private_connection(self.engine.alias):
+            # What was dropped before it was declared, no rollup can know.
+            prepare(self.backend)
             floor = raise_floor(self.engine.alias, ["m"], before_us)
-        with self._lock:
-            self.floor_us = max(self.floor_us, floor.before_us)
         with self.transaction():
-            self._delete(None, floor.before_us)
+            rows = self.engine.rows("Event").filter(time__lt=datetime_of(floor.before_us))
+            rows._raw_delete(self.engine.alias)
 
     def redeclare(self, name: str, widths: tuple[str, ...]) -> None:
         """Change a declaration; the next refresh sees it."""
@@ -170,9 +189,12 @@ class World:
 
     def _hook(self, step: Step) -> Callable[[str], None]:
         passes = 0
+        before = getattr(_here, "act", None)
 
         def act(point: str) -> None:
             nonlocal passes
+            if before is not None:
+                before(point)
             wanted = step.between[0] if step.between else step.fault
             if point != wanted:
                 return
@@ -182,15 +204,37 @@ class World:
             if step.between is None:
                 raise faults.InjectedFault(point)
             other = step.between[1]
-            elsewhere(self.engine.alias, lambda: getattr(self, other.name)(*other.arguments))
+            self.sessions.do(lambda: getattr(self, other.name)(*other.arguments))
 
         return act
 
-    def _delete(self, low_us: int | None, high_us: int) -> None:
-        rows = self.engine.rows("Event").filter(time__lt=datetime_of(high_us))
-        if low_us is not None:
-            rows = rows.filter(time__gte=datetime_of(low_us))
-        rows._raw_delete(self.engine.alias)
+    def run_all(self, steps: Sequence[Step], pauses: random.Random) -> None:
+        """Do steps while others do theirs, with a pause here and there."""
+
+        def pause(point: str) -> None:
+            if pauses.random() < 0.3:
+                time.sleep(pauses.random() * 0.01)
+
+        for step in steps:
+            with armed(pause):
+                patiently(self.engine.alias, functools.partial(self.run, step))
+
+    def floor_us(self) -> int:
+        """Return how far retention has gone."""
+        with private_connection(self.engine.alias):
+            found = self.engine.rows("RollupSource").filter(source="m").first()
+            return MIN_US if found is None else int(found.floor_us)
+
+    def _settle(self, events: Sequence[Event], floor_us: int, *, is_in: bool) -> None:
+        """Have what is in, and above the floor, count; know what the floor may have overtaken."""
+        now_us = self.floor_us()
+        with self._lock:
+            for each in events:
+                at = each.time_ns // 1_000
+                if at >= now_us:
+                    self.kept += [each] * is_in
+                elif at >= floor_us:
+                    self.unsure.append(each)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -222,13 +266,14 @@ class World:
         """Check that nothing waits that could have been computed."""
         with private_connection(self.engine.alias):
             _, source_id = self._source()
+            floor_us = self.floor_us()
             for row in self.engine.rows("RollupLevel"):
                 rollup = self._rollup(row)
                 grid = grid_of(rollup.widths[row.level], rollup.zone_name)
                 finest = grid_of(rollup.widths[0], rollup.zone_name)
                 # The last coarse bucket may want a finer one that is not over yet.
-                whole = grid.whole(Range(self.floor_us, finest.floor(END_US)))
-                if row.level and self.floor_us > MIN_US:
+                whole = grid.whole(Range(floor_us, finest.floor(END_US)))
+                if row.level and floor_us > MIN_US:
                     continue  # what was not there before the floor never will be
                 owners = log.owners_of_level(row.id, source_id)
                 waiting = common(log.ranges_of(self.engine.alias, owners), [whole])
@@ -237,6 +282,7 @@ class World:
     def _check_level(self, row: Any, rollup: Rollup, wrong: Sequence[Range]) -> int:
         width, zone = str(rollup.widths[row.level]), rollup.zone_name
         grid = grid_of(rollup.widths[row.level], zone)
+        wrong = merged([*wrong, *grid.widened(_instant(each) for each in self.unsure)])
         expected: dict[tuple[Any, str, str], list[Any]] = {}
         starts: dict[Any, int] = {}
         counted = 0
@@ -276,6 +322,11 @@ class World:
         return from_text(row.rollup, row.declaration)
 
 
+def _instant(each: Event) -> Range:
+    at = each.time_ns // 1_000
+    return Range(at, at + 1)
+
+
 def bucket_label(time_us: int, zone: str, width: str) -> Any:
     """Return what names the bucket of a time: its wall clock cut off, and the offset if short."""
     local = datetime_of(time_us).astimezone(ZoneInfo(zone))
@@ -312,7 +363,9 @@ def compare(found: Partial, values: Sequence[Any], place: Any) -> None:
     if wholes:
         assert (found.whole_min, found.whole_max) == (min(wholes), max(wholes)), place
     if floats:
-        assert (found.other_min, found.other_max) == (min(floats), max(floats)), place
+        assert found.other_min is not None and found.other_max is not None, place
+        extremes = (float(found.other_min), float(found.other_max))
+        assert extremes == (min(floats), max(floats)), place
         assert abs(float(found.other_sum) - sum(floats)) < 1e-9 * sum(map(abs, floats)) + 1e-12
     numbers = sorted([*wholes, *floats])
     assert found.sketch is not None
@@ -323,47 +376,111 @@ def compare(found: Partial, values: Sequence[Any], place: Any) -> None:
             assert abs((ours or 0.0) - right) <= 0.01 * abs(right), f"{place}: {ours} for {right}"
 
 
+_here = threading.local()
+
+
+def _pass(point: str) -> None:
+    act: Callable[[str], None] | None = getattr(_here, "act", None)
+    if act is not None:
+        act(point)
+
+
 @contextmanager
-def armed(act: Callable[[str], None]) -> Iterator[None]:
-    """Have a function called at every fault point that this thread passes."""
-    us = threading.get_ident()
+def watched() -> Iterator[None]:
+    """Let :func:`armed` work, in all threads."""
     before = faults._armed, faults._act
-
-    def only_here(point: str) -> None:
-        if threading.get_ident() == us:
-            act(point)
-
-    faults._armed, faults._act = "everywhere", only_here
+    faults._armed, faults._act = "everywhere", _pass
     try:
         yield
     finally:
         faults._armed, faults._act = before
 
 
-_elsewhere = ThreadPoolExecutor(1, thread_name_prefix="elsewhere")
+@contextmanager
+def armed(act: Callable[[str], None]) -> Iterator[None]:
+    """Have a function called at every fault point that this thread passes."""
+    assert faults._act is _pass, "nothing would be called"
+    before = getattr(_here, "act", None)
+    _here.act = act
+    try:
+        yield
+    finally:
+        _here.act = before
 
 
-def elsewhere(alias: str, work: Callable[[], Any]) -> None:
-    """Do something in another thread, on another connection, and wait for it."""
-    _elsewhere.submit(work).result(timeout=60)
+class Sessions:
+    """Threads with connections of their own."""
+
+    def __init__(self, alias: str, count: int = 1) -> None:
+        """Start none yet."""
+        self._alias = alias
+        self._threads = [ThreadPoolExecutor(1) for _ in range(count)]
+
+    def do(self, *works: Callable[[], Any]) -> None:
+        """Do something in each of the first threads at once, and wait for all."""
+        chosen = zip(self._threads, works, strict=False)
+        waiting = [thread.submit(work) for thread, work in chosen]
+        errors = [each.exception(timeout=120) for each in waiting]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.do(*[lambda: close_private_connections(self._alias)] * len(self._threads))
+        for each in self._threads:
+            each.shutdown()
 
 
-def close_elsewhere(alias: str) -> None:
-    """Close that thread's connection."""
-    _elsewhere.submit(close_private_connections, alias).result(timeout=60)
-
-
-def times(centre: datetime, spread_us: Iterable[int]) -> list[int]:
-    """Return times around one."""
-    return [us_of(centre) + each for each in spread_us]
-
-
-def patiently(work: Callable[[], Any], attempts: int = 30) -> None:
-    """Do what beat does with a transient error: try again later."""
+def patiently(using: str, work: Callable[[], Any], attempts: int = 30) -> None:
+    """Do what beat does with a transient error, such as a deadlock: try again later."""
     for attempt in range(attempts):
         try:
-            work()
+            with translated_errors(using):
+                work()
             return
-        except BackendError:
+        except TransientBackendError:
             if attempt + 1 == attempts:
                 raise
+            time.sleep(0.005 * (attempt + 1))
+
+
+def tell(engine: Engine, sessions: Sessions, choices: list[int], steps: list[Step]) -> int:
+    """Have a story happen, and check after each step of it; return how much was compared."""
+    with watched():
+        world = World(engine, choices, sessions)
+        compared = 0
+        for step in steps:
+            world.run(step)
+            compared += world.check()
+        return compared + finish(world)
+
+
+def tell_at_once(
+    engine: Engine,
+    sessions: Sessions,
+    choices: list[int],
+    before: list[Step],
+    lanes: list[list[Step]],
+    seed: int,
+) -> int:
+    """Have several stories happen at once, and check afterwards; return how much was compared."""
+    with watched():
+        world = World(engine, choices, sessions)
+        for step in before:
+            world.run(step)
+        pauses = [random.Random(seed + at) for at in range(len(lanes))]
+        sessions.do(
+            *(
+                functools.partial(world.run_all, steps, pause)
+                for steps, pause in zip(lanes, pauses, strict=True)
+            )
+        )
+        return world.check() + finish(world)
+
+
+def finish(world: World) -> int:
+    """Refresh all there is, and check that nothing is left; return how much was compared."""
+    world.settle()
+    world.check_complete()
+    return world.check()

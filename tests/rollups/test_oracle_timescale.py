@@ -1,0 +1,28 @@
+"""Any order of events, refreshes, retention and deaths on TimescaleDB: a rollup equals its rows."""
+
+from __future__ import annotations
+
+from hypothesis import given
+
+from rollups.conftest import Engine
+from rollups.oracle import Sessions, tell
+from rollups.stories import Story, stories, told
+
+CASES = 8
+
+
+def test_a_rollup_equals_its_rows_in_hypertables(timescale_engine: Engine) -> None:
+    compared = []
+    sessions = Sessions(timescale_engine.alias)
+
+    @given(stories())
+    @told(CASES, share=50)
+    def check(story: Story) -> None:
+        compared.append(tell(timescale_engine, sessions, *story))
+
+    try:
+        check()
+    finally:
+        sessions.close()
+    print(f"{len(compared)} cases, {sum(compared)} partials compared")
+    assert sum(compared) > len(compared), "hardly anything was ever materialised"
