@@ -13,19 +13,17 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
-import redis
 from backfill.copy_site import MEASUREMENT, CopySite
 from benchmarks import backfill_rate, drain_parts
+from benchmarks.backfill_watch import Watch
 from postgres_server import PostgresServer
 from servers import RedisServer
 from timescale_server import TimescaleServer
@@ -33,7 +31,6 @@ from timescale_server import TimescaleServer
 TIMESCALE = "tailrace.backends.timescale.TimescaleDBBackend"
 TIMESCALE_VARIABLE = "TAILRACE_BENCH_TIMESCALE_URL"
 PAIRS = ("sqlite-postgres", "postgres-timescale")
-LIVE_EVENTS_A_SECOND = 200
 WORKERS = 2
 LAG_BAR_SECONDS = 5.0
 MEMORY_BAR_MB = 50.0
@@ -65,54 +62,6 @@ _POSTGRES_SEED = """
 
 
 _LIVE = "SELECT count(*), count(DISTINCT uid) FROM tailrace_event WHERE measurement = 'fault.test'"
-
-
-class Watch(threading.Thread):
-    """Live traffic, how far its drain lags, and how much memory the copying workers take."""
-
-    def __init__(self, site: CopySite, redis_server: RedisServer) -> None:
-        super().__init__(daemon=True)
-        self.site = site
-        self.redis = redis_server
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self.sent = 0
-        self.lag_seconds = self.worst_lag_seconds = 0.0
-        self.worst_memory_mb = 0.0
-        self.ends = threading.Event()
-
-    def run(self) -> None:
-        batch = LIVE_EVENTS_A_SECOND // 4
-        with self.redis.client() as client:
-            while not self.ends.wait(0.25):
-                self.site.sender.send(range(self.sent, self.sent + batch))
-                self.sent += batch
-                self.lag_seconds = _lag_seconds(client)
-                self.worst_lag_seconds = max(self.worst_lag_seconds, self.lag_seconds)
-                for worker in self.workers:
-                    self.worst_memory_mb = max(self.worst_memory_mb, _memory_mb(worker.pid))
-        while not self.site.sender.flusher.flush(timeout_seconds=5):
-            time.sleep(0.1)
-        with self.redis.client() as client:
-            while any(client.xlen(key) for key in client.keys("*:stream")):
-                time.sleep(0.1)
-
-    def wait_for_drains(self) -> None:
-        """Wait until both drains have started and keep up, which is no matter of the copy."""
-        good = 0
-        while good < 10:
-            time.sleep(0.5)
-            good = good + 1 if self.sent and self.lag_seconds < 1 else 0
-        self.worst_lag_seconds = 0.0
-
-
-def _lag_seconds(client: redis.Redis) -> float:
-    """Return the age of the oldest entry that is not yet in both ends."""
-    seconds, microseconds = client.time()
-    now, ages = seconds + microseconds / 1e6, [0.0]
-    for key in client.keys("*:stream"):
-        for entry_id, _ in client.xrange(key, count=1):
-            ages.append(now - int(entry_id.split(b"-")[0]) / 1000)
-    return max(ages)
 
 
 def copy_under_fire(site: CopySite, redis_server: RedisServer, rows: int, kills: int) -> float:
@@ -208,15 +157,6 @@ def _seed(site: CopySite, rows: int) -> None:
     with closing(sqlite3.connect(site.directory / "shop.sqlite3")) as connection:
         connection.execute(_SQLITE_SEED.format(rows=rows))
         connection.commit()
-
-
-def _memory_mb(pid: int) -> float:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0  # it has ended
-    resident = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(resident[0].split()[1]) / 1024 if resident else 0.0
 
 
 def main(rows: int = 200_000, kills: int = 20, pairs: tuple[str, ...] = PAIRS) -> None:

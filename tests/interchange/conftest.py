@@ -52,6 +52,7 @@ def read_file(tmp_path: Path) -> ReadFile:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = FileSite(tmp_path_factory.mktemp("template"))
     site.migrate()
+    site.stop_all()
     path = site.directory / "shop.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -96,6 +96,7 @@ def test_line_protocol_and_a_file_that_grows(sqlite_site: FileSite) -> None:
 
 def test_parquet(sqlite_site: FileSite) -> None:
     site = sqlite_site
+    site.is_resident = False
     site.seed(make_rows(ROWS))
     arguments = ("--backend", "old", "--measurement", "checkout", "--path", ".")
     result = site.run("export-parquet", *arguments, "--slice-rows", "1000")
@@ -144,6 +145,7 @@ def test_a_peers_history(sqlite_site: FileSite, peer: str, tmp_path: Path) -> No
 
 
 def test_a_start_that_is_refused_says_why_and_leaves_nothing(sqlite_site: FileSite) -> None:
+    sqlite_site.is_resident = False
     done = sqlite_site.backfill("import-ndjson", "--backend", "old", "--path", "../../etc/passwd")
     assert done.returncode != 0
     assert "in none of the folders of TAILRACE['EXCHANGE_DIRS']" in done.stderr
