@@ -282,6 +282,17 @@ class BaseBackend(ContinuousAggregates, ABC):
         """
         raise self._not_supported("sweep")
 
+    def forecast_retention(self, policies: Mapping[str, Policy]) -> Sequence[Any]:
+        """Return what :meth:`sweep` would delete; change nothing.
+
+        Args:
+            policies: By target.
+
+        Raises:
+            NotSupportedByBackend: nothing is ever deleted here.
+        """
+        raise self._not_supported("forecast_retention")
+
     @abstractmethod
     def read_checkpoint(self, shard: int) -> Checkpoint | None:
         """Return a shard's checkpoint, without a lock; ``None`` before the first batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
+from retention.site import Site
 
 from tailrace.backends.private_connection import close_private_connections
+from tailrace.backends.registry import backends
+from tailrace.backends.retention import slices
+from tailrace.backends.retention import sweep as sweep_module
+from tailrace.pipeline.config import Config
 
 ENGINES = ("sqlite", "postgres", "mariadb")
 _SQLITE = {"timeout": 10, "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"}
@@ -61,6 +67,23 @@ def database(database_of_module: Database) -> Iterator[Database]:
     database_of_module.empty()
     yield database_of_module
     close_private_connections(database_of_module.alias)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """What time it is for retention; a test may be given others."""
+    return datetime(2024, 5, 15, 12, 34, 56, tzinfo=UTC)
+
+
+@pytest.fixture
+def site(database: Database, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(slices, "_sleep", lambda seconds: None)
+    monkeypatch.setattr(sweep_module, "_utc_now", lambda: now)
+    known = backends._config
+    no_rollups = dict.fromkeys(("requests", "queries", "exceptions", "jobs"), False)
+    backends.configure(lambda: Config(rollups=no_rollups))
+    yield Site(database, now)
+    backends.configure(known)
 
 
 def _config(engine: str, request: pytest.FixtureRequest) -> dict[str, Any]:

@@ -86,6 +86,31 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(site: Site) -> None:
     assert site.rows("SELECT * FROM tailrace_job") == []
 
 
+def test_a_dry_run_as_json(site: Site) -> None:
+    done = site.manage("tailrace_retention", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    (forecasts,) = json.loads(done.stdout).values()
+    said = {each["target"]: each for each in forecasts}
+    old = sum(1 for _ in site.rows(f"SELECT 1 FROM tailrace_event WHERE time = '{OLD}'"))
+    assert said["request"]["rows"] == old
+    assert said["request"]["size_bytes"] > 50 * old
+    assert said["request"]["problem"] == ""
+    assert any("rollup 'requests' keeps" in line for line in said["request"]["charts"])
+    refused = site.manage("tailrace_retention", "--json")
+    assert refused.returncode != 0
+    assert "write --dry-run, too" in refused.stderr
+    assert _requests(site) >= old
+
+
+def test_a_wrong_entry_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _requests(site)
+    monkeypatch.setenv("PROJECT_RETENTION", json.dumps({"request": "soon", "query": "1 day"}))
+    done = site.manage("tailrace_retention")
+    assert done.returncode != 0
+    assert "TAILRACE['RETENTION']['request']" in done.stderr
+    assert _requests(site) == before
+
+
 def test_a_run_says_what_went_and_the_status_shows_it(site: Site) -> None:
     old = sum(1 for _ in site.rows(f"SELECT 1 FROM tailrace_event WHERE time = '{OLD}'"))
     before = _requests(site)

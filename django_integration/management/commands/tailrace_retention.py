@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -34,6 +36,9 @@ class Command(TailraceCommand):
         parser.add_argument("--backend", metavar="ALIAS", help="only this backend")
         parser.add_argument("--dry-run", action="store_true", help="only show what would go")
         parser.add_argument(
+            "--json", action="store_true", help="print what --dry-run shows as JSON, by backend"
+        )
+        parser.add_argument(
             "--timeout", type=float, default=None, metavar="SECONDS", help="stop after that time"
         )
 
@@ -41,24 +46,37 @@ class Command(TailraceCommand):
         wanted = options["backend"]
         if wanted is not None and wanted not in backends.aliases:
             raise CommandError(f"no backend {wanted!r}; there are: {', '.join(backends.aliases)}")
-        policies = declared_policies(conf.get_config())
+        if options["json"] and not options["dry_run"]:
+            raise CommandError("--json shows what would go: write --dry-run, too")
+        self._policies = declared_policies(conf.get_config())
+        self._is_json = options["json"]
+        self._forecasts: dict[str, Any] = {}
         deadline = None if options["timeout"] is None else time.monotonic() + options["timeout"]
         for alias in [wanted] if wanted else backends.aliases:
             try:
                 with suppress_recording():
-                    backend: Any = backends.get(alias)
                     if options["dry_run"]:
-                        self._show(alias, backend.forecast_retention(policies))
+                        self._forecast(alias, backends.get(alias))
                     else:
-                        self._sweep(alias, backend, policies, deadline)
-            except (NotSupportedByBackend, AttributeError) as error:
+                        self._sweep(alias, backends.get(alias), deadline)
+            except NotSupportedByBackend as error:
                 if wanted:
                     raise CommandError(str(error)) from error
-                self.stdout.write(f"Backend   {alias}: {error}")
+                if not self._is_json:
+                    self.stdout.write(f"Backend   {alias}: {error}")
             except (TailraceError, ImproperlyConfigured) as error:
                 raise CommandError(str(error)) from error
+        if self._is_json:
+            self.stdout.write(json.dumps(self._forecasts, indent=2))
 
-    def _sweep(self, alias: str, backend: Any, policies: Any, deadline: float | None) -> None:
+    def _forecast(self, alias: str, backend: Any) -> None:
+        forecasts = backend.forecast_retention(self._policies)
+        if self._is_json:
+            self._forecasts[alias] = [dataclasses.asdict(each) for each in forecasts]
+        else:
+            self._show(alias, forecasts)
+
+    def _sweep(self, alias: str, backend: Any, deadline: float | None) -> None:
         """Sweep until nothing is left; one line for each run that did something."""
         self.stdout.write(f"Backend   {alias}")
         while True:
@@ -66,7 +84,7 @@ class Command(TailraceCommand):
             if left <= 0:
                 self.stdout.write("time is up; the rest goes with the next run")
                 return
-            report = backend.sweep(policies, seconds=min(left, _RUN_SECONDS))
+            report = backend.sweep(self._policies, seconds=min(left, _RUN_SECONDS))
             if getattr(report, "is_skipped", False):
                 self.stdout.write("another process is at it; waiting for it")
                 time.sleep(_WAIT_SECONDS)
@@ -90,6 +108,11 @@ class Command(TailraceCommand):
             if each.rows:
                 for line in each.charts:
                     self.stdout.write(f"    {line}")
+        rows, size = (
+            sum(each.rows for each in forecasts),
+            sum(each.size_bytes for each in forecasts),
+        )
+        self.stdout.write(f"in all: {rows} rows, about {_size(size)}")
 
 
 def _size(size_bytes: int) -> str:
