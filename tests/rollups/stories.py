@@ -2,12 +2,14 @@
 
 ``TAILRACE_ORACLE_CASES`` is how many to try on SQLite; a tenth of it on PostgreSQL, with four
 sessions, and a fiftieth on TimescaleDB. Without it there are a few, the same in each run.
+``TAILRACE_ORACLE_SECONDS`` ends a test earlier; it prints how many there were.
 ``TAILRACE_ORACLE_SHRINK=1`` has Hypothesis look for the shortest story that fails: for minutes.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -54,6 +56,15 @@ def told(cases: int, share: int = 1) -> settings:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
+
+
+def time_is_up(started: float) -> bool:
+    """Return whether no further case is to be tried.
+
+    Args:
+        started: When the test began, by ``time.monotonic()``.
+    """
+    return time.monotonic() - started > float(os.environ.get("TAILRACE_ORACLE_SECONDS", "inf"))
 
 
 @st.composite
