@@ -6,36 +6,17 @@ import os
 import random
 import signal
 import threading
-import time
 from collections import Counter
 
 import pytest
 from backfill.copy_site import CopySite, make_rows
+from backfill.traffic import Traffic, wait_until_empty
 from faults.harness import MEASUREMENT
 from servers import RedisServer
 
 pytestmark = pytest.mark.faults
 
 HISTORY = 6_000
-
-
-class Traffic(threading.Thread):
-    """Records an event now and then, until it is told to stop."""
-
-    def __init__(self, site: CopySite) -> None:
-        super().__init__(daemon=True)
-        self.site = site
-        self.sent = 0
-        self.ends = threading.Event()
-
-    def run(self) -> None:
-        while not self.ends.wait(0.02):
-            numbers = range(self.sent, self.sent + 20)
-            # A Redis that is slow to answer only delays them: they are sent again, or spooled.
-            self.site.sender.send(numbers)
-            self.sent += len(numbers)
-        while not self.site.sender.flusher.flush(timeout_seconds=5):
-            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("pair", ["sqlite-postgres", "postgres-postgres"])
@@ -60,10 +41,8 @@ def test_dual_writing_while_history_is_copied_again_and_again(
     _let_one_drain_lag(drains[1].pid)
     last = site.backfill("copy", *ends, "--slice-rows", "1000")
     assert last.returncode == 0, last.stdout + last.stderr
-    traffic.ends.set()
-    traffic.join(60)
-    assert not traffic.is_alive()
-    _wait_until_empty(own_redis_server)
+    traffic.stop()
+    wait_until_empty(own_redis_server)
     old, new = (_numbers(site, where) for where in ("old", "new"))
     assert old == new
     assert set(new.values()) == {1}
@@ -74,14 +53,6 @@ def _let_one_drain_lag(pid: int) -> None:
     """Stop a drain for a while: what the source has, the target still has to drain."""
     os.kill(pid, signal.SIGSTOP)
     threading.Timer(4.0, os.kill, (pid, signal.SIGCONT)).start()
-
-
-def _wait_until_empty(server: RedisServer) -> None:
-    deadline = time.monotonic() + 60
-    with server.client() as client:
-        while any(client.xlen(key) for key in client.keys("*:stream")):
-            assert time.monotonic() < deadline, "the drains did not end"
-            time.sleep(0.2)
 
 
 def _numbers(site: CopySite, where: str) -> Counter[str]:
