@@ -40,12 +40,14 @@ _sleep: Callable[[float], None] = time.sleep
 class Pace:
     """How many rows the next slice may have, and how long to wait before it."""
 
-    def __init__(self, vendor: str) -> None:
+    def __init__(self, vendor: str, settle: Callable[[], object] | None = None) -> None:
         """Start slowly.
 
         Args:
             vendor: Django's name of the database.
+            settle: Called after a slice that changed something, before the pause.
         """
+        self._settle = settle
         self.rows = _FIRST_ROWS
         self.longest_seconds = 0.0
         """What the longest slice took."""
@@ -70,6 +72,8 @@ class Pace:
         self.longest_seconds = max(self.longest_seconds, seconds)
         factor = min(max(self._aim_seconds / max(seconds, 1e-4), 1 / _CHANGE**2), _CHANGE)
         self.rows = int(min(max(self.rows * factor, _LEAST_ROWS), SLICE_ROWS))
+        if self._settle is not None:
+            self._settle()
         pause = seconds * _PAUSE_SHARE
         _sleep(max(pause, _SQLITE_PAUSE_SECONDS) if self._is_sqlite else pause)
 

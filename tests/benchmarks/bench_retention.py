@@ -51,6 +51,10 @@ class Outcome(NamedTuple):
     idle_ticks: list[float]
     """... before the sweep began."""
     longest_slice_seconds: float
+    slow_slices: list[tuple[float, float]]
+    """When those of more than 200 ms ended, by the clock, and what they took."""
+    slow_ticks: list[tuple[float, float]]
+    """The same of the drain's of more than half a second."""
 
     @property
     def is_within_bar(self) -> bool:
@@ -69,8 +73,18 @@ class Outcome(NamedTuple):
             f"p99 {ms(ticks[int(len(ticks) * 0.99)])}, longest {ms(ticks[-1])} (without a sweep: "
             f"median {ms(statistics.median(idle))}, longest {ms(idle[-1])}); longest slice "
             f"{ms(self.longest_slice_seconds)}; "
-            f"{'within' if self.is_within_bar else 'NOT WITHIN'} the bar"
+            f"{'within' if self.is_within_bar else 'NOT WITHIN'} the bar; load {os.getloadavg()}\n"
+            f"  slices of more than 200 ms: {_shown(self.slow_slices)}\n"
+            f"  ticks of more than 500 ms: {_shown(self.slow_ticks)}"
         )
+
+
+def _shown(found: list[tuple[float, float]]) -> str:
+    times = ", ".join(
+        f"{seconds * 1000:.0f} ms at {time.strftime('%H:%M:%S', time.gmtime(at))}"
+        for at, seconds in found
+    )
+    return f"{len(found)} {times}".strip()
 
 
 def measure(engine: str, url: str, directory: Path, rows: int, kills: int) -> Outcome:
@@ -102,8 +116,9 @@ def measure(engine: str, url: str, directory: Path, rows: int, kills: int) -> Ou
     left = _counts(engine, url, directory)
     assert left["old"] == held, f"{left['old']} old rows are left, not the {held} that are held"
     assert left["new"] == drain.events, f"{left['new']} drained rows, not {drain.events}"
-    longest = _longest_slice(environment)
-    return Outcome(engine, rows - held, seconds, killed, ticks, idle, longest)
+    slow = _slow_slices(environment)
+    longest = max((seconds for _, seconds in slow), default=_longest_slice(environment))
+    return Outcome(engine, rows - held, seconds, killed, ticks, idle, longest, slow, drain.slow)
 
 
 def _sweep_meanwhile(
@@ -145,6 +160,7 @@ class _Drain:
         )
         self.events = 0
         self.ticks_done = 0
+        self.slow: list[tuple[float, float]] = []
 
     def run(self, goes_on: Any) -> list[float]:
         """Drain a batch every so often; return what each took, in seconds."""
@@ -157,6 +173,8 @@ class _Drain:
             self._process.stdin.write("drain\n")
             self._process.stdin.flush()
             found.append(float(self._process.stdout.readline()))
+            if found[-1] > BAR_SECONDS:
+                self.slow.append((time.time(), found[-1]))
             self.events += BATCH_EVENTS
             self.ticks_done += 1
             time.sleep(max(0.0, 1 / BATCHES_A_SECOND - (time.monotonic() - began)))
@@ -204,6 +222,7 @@ def _do_sweep() -> None:
     jobs: Any = apps.get_model("tailrace", "Job")._base_manager
     jobs.update(expires_us=0)
     backend: Any = get_backend("default")
+    _note_slow_slices(Path(os.environ["PROJECT_DATA_DIR"]) / "slow_slices")
     path = Path(os.environ["PROJECT_DATA_DIR"]) / "longest_slice"
     longest = float(path.read_text()) if path.exists() else 0.0
     while True:
@@ -212,6 +231,20 @@ def _do_sweep() -> None:
         path.write_text(str(longest))
         if report.is_finished and not report.is_skipped:
             return
+
+
+def _note_slow_slices(path: Path) -> None:
+    from tailrace.backends.retention.slices import SLICE_SECONDS, Pace
+
+    ran = Pace._ran
+
+    def noted(self: Any, seconds: float) -> None:
+        if seconds > SLICE_SECONDS:
+            with path.open("a") as lines:
+                lines.write(f"{time.time()} {seconds}\n")
+        ran(self, seconds)
+
+    Pace._ran = noted  # type: ignore[method-assign]
 
 
 def _set_up() -> None:
@@ -304,6 +337,14 @@ def _counts(engine: str, url: str, directory: Path) -> dict[str, int]:
 
 def _longest_slice(environment: dict[str, str]) -> float:
     return float((Path(environment["PROJECT_DATA_DIR"]) / "longest_slice").read_text())
+
+
+def _slow_slices(environment: dict[str, str]) -> list[tuple[float, float]]:
+    path = Path(environment["PROJECT_DATA_DIR"]) / "slow_slices"
+    if not path.exists():
+        return []
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return [(float(at), float(seconds)) for at, seconds in pairs]
 
 
 @contextmanager

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from retention.site import Site, at_any_time
 
 from tailrace.backends.retention import slices
@@ -221,3 +224,26 @@ def test_random_policies_agree_with_the_rule(site: Site) -> None:
         }
     )
     assert len(site.ages()) == pytest.approx(len(kept), abs=1)
+
+
+def test_the_log_of_sqlite_is_emptied_by_who_filled_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a commit of the drain would have to, and take as long as many random writes do."""
+    if site.database.engine != "sqlite":
+        pytest.skip("others have processes of their own for that")
+    path = connections[site.database.alias].settings_dict["NAME"]
+    seen: list[tuple[int, int]] = []
+
+    def look(seconds: float) -> None:
+        # A connection that takes the file for immutable does not look into the log.
+        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+            ((rows,),) = connection.execute("SELECT count(*) FROM tailrace_event").fetchall()
+        seen.append((rows, len(site.ages())))
+
+    monkeypatch.setattr(slices, "_sleep", look)
+    monkeypatch.setattr(slices, "_FIRST_ROWS", 50)
+    site.store([site.now - timedelta(days=30, seconds=number) for number in range(200)])
+    site.sweep({"request": "7 days"})
+    assert len(seen) > 1
+    assert [in_file for in_file, _ in seen] == [there for _, there in seen]
