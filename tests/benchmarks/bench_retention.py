@@ -12,29 +12,23 @@ stay is there, and every drained event is there once.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TESTS_DIR = Path(__file__).resolve().parents[1]
+from benchmarks.retention_site import TESTS_DIR, counts, environment_of, fill, manage
+
 BAR_SECONDS = 0.5
 BATCH_EVENTS = 200
 BATCHES_A_SECOND = 5
-_KEPT_SHARE = 100
-"""One old row in so many is held, so that slices are not the plainest ones."""
-_FILL_ROWS = 100_000
 _IDLE_SECONDS = 30
 """How long it drains before the sweep begins: what the machine does by itself."""
 
@@ -100,10 +94,10 @@ def measure(engine: str, url: str, directory: Path, rows: int, kills: int) -> Ou
     Raises:
         AssertionError: rows are missing, doubled, or were left.
     """
-    environment = _environment(directory, url)
-    _manage(environment, "migrate", "--verbosity=0")
-    _manage(environment, "migrate", "--database=telemetry", "--verbosity=0")
-    held = _fill(engine, url, directory, rows)
+    environment = environment_of(directory, url)
+    manage(environment, "migrate", "--verbosity=0")
+    manage(environment, "migrate", "--database=telemetry", "--verbosity=0")
+    held = fill(engine, url, directory, rows)
     drain = _Drain(environment)
     try:
         idle = drain.run(lambda: drain.ticks_done < BATCHES_A_SECOND * _IDLE_SECONDS)
@@ -113,7 +107,7 @@ def measure(engine: str, url: str, directory: Path, rows: int, kills: int) -> Ou
         ticks += drain.run(lambda: drain.ticks_done < BATCHES_A_SECOND * 2)
     finally:
         drain.stop()
-    left = _counts(engine, url, directory)
+    left = counts(engine, url, directory)
     assert left["old"] == held, f"{left['old']} old rows are left, not the {held} that are held"
     assert left["new"] == drain.events, f"{left['new']} drained rows, not {drain.events}"
     slow = _slow_slices(environment)
@@ -259,80 +253,7 @@ def _set_up() -> None:
     django.setup()
 
 
-# --- the site
-
-
-def _environment(directory: Path, url: str) -> dict[str, str]:
-    policy = {"bench": {"DROP_AFTER": "7 days", "HOLD": {"kind": "held"}}}
-    return {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "project.settings",
-        "PROJECT_DATA_DIR": str(directory),
-        "PROJECT_RETENTION": json.dumps(policy),
-        "DATABASE_URL": url,
-        "TAILRACE_REDIS_URL": "redis://127.0.0.1:1/0",
-        "PYTHONPATH": str(TESTS_DIR),
-        "TMPDIR": str(directory),
-    }
-
-
-def _manage(environment: dict[str, str], *arguments: str) -> None:
-    command = [sys.executable, str(TESTS_DIR / "manage.py"), *arguments]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300)
-
-
-def _fill(engine: str, url: str, directory: Path, rows: int) -> int:
-    """Store old rows by the fastest way there is; return how many of them are held."""
-    held = -(-rows // _KEPT_SHARE)
-    if engine == "postgres":
-        import psycopg
-
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(_POSTGRES_FILL, {"rows": rows, "share": _KEPT_SHARE})
-            connection.execute("VACUUM ANALYZE tailrace_event")
-        return held
-    with closing(sqlite3.connect(directory / "shop.sqlite3")) as connection:
-        for start in range(0, rows, _FILL_ROWS):
-            connection.executemany(_SQLITE_FILL, _sqlite_rows(start, min(start + _FILL_ROWS, rows)))
-            connection.commit()
-    return held
-
-
-_POSTGRES_FILL = """
-    INSERT INTO tailrace_event (uid, measurement, time, tags, fields, trace_id)
-    SELECT gen_random_uuid(), 'bench', now() - interval '60 days' + i * interval '0.5 s',
-        CASE WHEN i %% %(share)s = 0 THEN '{"kind": "held"}' ELSE '{"kind": "old"}' END::jsonb,
-        jsonb_build_object('n', i, 'duration_ms', i %% 977 / 8.0), ''
-    FROM generate_series(0, %(rows)s - 1) AS i
-"""
-_SQLITE_FILL = (
-    "INSERT INTO tailrace_event (uid, measurement, time, tags, fields, trace_id) "
-    "VALUES (?, 'bench', ?, ?, ?, '')"
-)
-
-
-def _sqlite_rows(start: int, end: int) -> Iterator[tuple[str, str, str, str]]:
-    first = time.time() - 60 * 86_400
-    for number in range(start, end):
-        at = first + number * 0.5
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1e6):06}"
-        kind = "held" if number % _KEPT_SHARE == 0 else "old"
-        fields = f'{{"n": {number}, "duration_ms": {number % 977 / 8.0}}}'
-        yield uuid.uuid4().hex, moment, f'{{"kind": "{kind}"}}', fields
-
-
-def _counts(engine: str, url: str, directory: Path) -> dict[str, int]:
-    if engine == "postgres":
-        import psycopg
-
-        with psycopg.connect(url) as connection:
-            query = "SELECT tags->>'kind', count(*) FROM tailrace_event WHERE measurement = 'bench'"
-            found = dict(connection.execute(f"{query} GROUP BY 1").fetchall())  # type: ignore[arg-type]
-    else:
-        with closing(sqlite3.connect(directory / "shop.sqlite3")) as connection:
-            query = "SELECT tags->>'kind', count(*) FROM tailrace_event WHERE measurement = 'bench'"
-            found = dict(connection.execute(f"{query} GROUP BY 1").fetchall())
-    return {"old": found.get("old", 0) + found.get("held", 0), "new": found.get("new", 0)}
+# --- what the sweep left
 
 
 def _longest_slice(environment: dict[str, str]) -> float:
@@ -345,23 +266,6 @@ def _slow_slices(environment: dict[str, str]) -> list[tuple[float, float]]:
         return []
     pairs = (line.split() for line in path.read_text().splitlines())
     return [(float(at), float(seconds)) for at, seconds in pairs]
-
-
-@contextmanager
-def database(engine: str) -> Iterator[str]:
-    """Give an empty database's URL; of SQLite, an empty text."""
-    if engine == "sqlite":
-        yield ""
-        return
-    from benchmarks.drain_parts import SERVER_OPTIONS
-    from postgres_server import PostgresServer
-
-    server = PostgresServer(options=SERVER_OPTIONS)
-    try:
-        server.start()
-        yield server.create_database("retention")
-    finally:
-        server.remove()
 
 
 def main() -> None:
