@@ -24,7 +24,7 @@ import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.retention_site import TESTS_DIR, counts, environment_of, fill, manage
+from benchmarks.retention_site import TESTS_DIR, counts, database, environment_of, fill, manage
 
 BAR_SECONDS = 0.5
 BATCH_EVENTS = 200
