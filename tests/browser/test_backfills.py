@@ -276,6 +276,28 @@ def test_two_tabs_and_two_people_see_one_state(page: Any, site: Site) -> None:
     assert "anna" in newest
 
 
+def test_no_step_is_lost_between_two_people(page: Any, site: Site) -> None:
+    """One pauses in her tab, the other goes on in his, again and again; all is done once."""
+    site.start_worker()
+    address = start(page, site, steps="24", seconds="0.3")
+    tabs = [page.current_window_handle]
+    page.switch_to.new_window("tab")
+    tabs.append(page.current_window_handle)
+    for _ in range(3):
+        for tab, session, action in ((0, site.anna, "pause"), (1, site.ben, "resume")):
+            page.switch_to.window(tabs[tab])
+            site.log_in(page, session)
+            page.get(address)
+            assert "by now" not in press_button(page, action)
+    for tab in tabs:
+        page.switch_to.window(tab)
+        until(lambda: phase(page) == "done", "the end in both tabs")
+        assert text(page, "[data-figure=steps]") == "24 of 24"
+        assert "done: 24000 written" in text(page, "[data-log]")
+        assert text(page, "[data-log]").count("paused by anna") == 3
+        assert text(page, "[data-log]").count("running by ben") == 3
+
+
 def test_a_server_that_is_gone_is_told(page: Any, site: Site) -> None:
     """And the page goes on by itself; somebody who is logged out is told that."""
     start(page, site, steps="2")
