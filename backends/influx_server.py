@@ -9,10 +9,11 @@ from typing import Any
 
 from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
 
-from .influx_client import InfluxApi, Malformed, Missing
+from .influx_client import InfluxApi, Malformed, Missing, PartlyRefused
 
 _BUCKETS = "/api/v2/buckets"
 _JSON = {"Content-Type": "application/json"}
+_DAY_SECONDS = 86_400
 _MISSING = {
     "queries": "be read in Flux",
     "deletes": "delete points",
@@ -147,11 +148,14 @@ class Buckets:
             }
             self._call("POST", _BUCKETS, body)
             return True
-        if retention_seconds is None or _retention(bucket) == retention_seconds:
+        if retention_seconds is None or _rule(bucket, "everySeconds") == retention_seconds:
             return False
-        self._call(
-            "PATCH", f"{_BUCKETS}/{bucket['id']}", {"retentionRules": _rules(retention_seconds)}
-        )
+        rules = _rules(retention_seconds)
+        shard_seconds = _shard_seconds(retention_seconds)
+        if shard_seconds < _rule(bucket, "shardGroupDurationSeconds"):
+            # A shard goes as a whole; one that is longer than points are to stay, is refused.
+            rules[0]["shardGroupDurationSeconds"] = shard_seconds
+        self._call("PATCH", f"{_BUCKETS}/{bucket['id']}", {"retentionRules": rules})
         return True
 
     def _org_id(self) -> str:
@@ -166,7 +170,7 @@ class Buckets:
     def _call(self, method: str, path: str, body: Any) -> None:
         try:
             self._api.call(method, path, None, json.dumps(body).encode(), _JSON)
-        except Malformed as error:
+        except (Malformed, PartlyRefused) as error:
             raise BackendMisconfigured(str(error)) from error
 
 
@@ -174,6 +178,13 @@ def _rules(seconds: int) -> list[dict[str, Any]]:
     return [{"type": "expire", "everySeconds": seconds}]
 
 
-def _retention(bucket: Mapping[str, Any]) -> int:
+def _shard_seconds(retention_seconds: int) -> int:
+    """Return the length of shards that InfluxDB gives a bucket that keeps points for so long."""
+    if retention_seconds == 0 or retention_seconds >= 180 * _DAY_SECONDS:
+        return 7 * _DAY_SECONDS
+    return _DAY_SECONDS if retention_seconds >= 2 * _DAY_SECONDS else _DAY_SECONDS // 24
+
+
+def _rule(bucket: Mapping[str, Any], name: str) -> int:
     rules = bucket.get("retentionRules") or []
-    return next((int(rule.get("everySeconds", 0)) for rule in rules), 0)
+    return next((int(rule.get(name, 0)) for rule in rules), 0)

@@ -34,6 +34,7 @@ from .influx_reading.flux import Flux
 from .influx_reading.selection import Ask, of_fields, to_ns
 from .influx_server import Buckets
 from .reading.columns import ReadingSchema
+from .rollups.declaration import from_text, to_text
 
 ROLLUP_TAG = "tailrace.rollup"
 TASKS_LISTED = 500
@@ -54,6 +55,7 @@ class Task:
     id: str
     name: str
     script: str
+    description: str
     is_active: bool
     last_run_status: str
     """``success``, ``failed``, ``canceled``; nothing before the first run."""
@@ -71,12 +73,20 @@ class Changes:
 class RollupTasks:
     """The tasks of one bucket's rollups."""
 
-    def __init__(self, api: InfluxApi, ask: Ask, bucket: str) -> None:
-        """Take the server, what sends queries to it, and the bucket that has the events."""
+    def __init__(self, api: InfluxApi, ask: Ask, bucket: str, kind: str = "rollup") -> None:
+        """Take the server, what sends queries to it, and the bucket that has the events.
+
+        Args:
+            api: The server.
+            ask: Sends queries to it.
+            bucket: Which has the events.
+            kind: A word in the tasks' names. Tasks of another kind are another's concern.
+        """
         self._api = api
         self._ask = ask
         self._bucket = bucket
-        self._prefix = f"tailrace {bucket} "
+        # With an end that no bucket's name has: "web" is not "web eu".
+        self._prefix = f'tailrace {kind} "{bucket}" '
 
     @property
     def target(self) -> str:
@@ -151,12 +161,49 @@ class RollupTasks:
         """
         width = rollup.widths[level]
         _check(rollup, width)
-        every = flux.seconds(rollup.schedule_interval.seconds)
+        # More often than once a bucket, there is nothing new but what came late.
+        width_seconds = min(_seconds(width), _DAY_SECONDS)
+        every = flux.seconds(max(rollup.schedule_interval.seconds, width_seconds))
         name = flux.text(self._name(rollup, level))
         option = Flux(f"option task = {{name: {name.text}, every: {every.text}}}")
         return flux.program(
             _IMPORTS, option, *_moving_window(rollup, width), *self._body(rollup, level)
         )
+
+    def declare(self, rollup: Rollup) -> bool:
+        """Make a rollup's task beside those there are; whether it is new.
+
+        Raises:
+            ValueError: another one has its name, with other buckets.
+            NotSupportedByBackend: it cannot be a task.
+        """
+        name, script = self._name(rollup, 0), self.script(rollup, 0)
+        for task in self._without_copies():
+            if _source_name(task.name) != _source_name(name):
+                continue
+            if task.name != name or _computed(task.script) != _computed(script):
+                raise ValueError(
+                    f"there is a continuous aggregate {rollup.name!r} already, and it computes "
+                    "something else; drop it first, or take another name"
+                )
+            if not _is_current(task, script):
+                self._send("PATCH", f"{_TASKS}/{task.id}", {"flux": script, "status": "active"})
+            return False
+        Buckets(self._api, self._api.server.org).ensure(self.target, None)
+        body = {"org": self._api.server.org, "flux": script, "status": "active"}
+        self._send("POST", _TASKS, {**body, "description": to_text(rollup)})
+        return True
+
+    def declared(self, name: str) -> tuple[Task, Rollup]:
+        """Return the task that :meth:`declare` made, and its rollup.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for task in self.list_tasks():
+            if _source_name(task.name) == self._prefix + name:
+                return task, from_text(name, task.description)
+        raise ValueError(f"there is no continuous aggregate {name!r}")
 
     def _without_copies(self) -> Iterator[Task]:
         """Yield the tasks; remove those that a request made that was sent twice."""
@@ -210,7 +257,8 @@ class RollupTasks:
             for each in found:
                 status = each.get("status") == "active"
                 last = each.get("lastRunStatus") or ""
-                yield Task(each["id"], each["name"], each.get("flux", ""), status, last)
+                script, about = each.get("flux", ""), each.get("description") or ""
+                yield Task(each["id"], each["name"], script, about, status, last)
             if len(found) < TASKS_LISTED:
                 return
             after = found[-1]["id"]
@@ -228,6 +276,17 @@ _NUMBERS_ONLY = flux.where(Flux("types.isNumeric(v: r._value)"))
 
 def _is_current(task: Task, script: str) -> bool:
     return task.is_active and task.script.strip() == script.strip()
+
+
+def _source_name(name: str) -> str:
+    """Return a task's name without the width at its end."""
+    return name.rpartition(":")[0]
+
+
+def _computed(script: str) -> list[str]:
+    """Return the lines of a script that say what is computed; the others say when."""
+    own = ("option task", "start = ", "stop = ")
+    return [line for line in script.splitlines() if not line.startswith(own)]
 
 
 def _check(rollup: Rollup, width: Interval) -> None:

@@ -30,14 +30,13 @@ from tailrace.pipeline.errors import BackendError, ConfigurationError
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.parked import LIST_LETTERS, LetterCount, LetterSelection, ListedLetter
 
-from .base import BaseBackend, Features, Transaction
+from .base import Features, Transaction
 from .influx_books import InfluxBooks, InfluxTransaction
 from .influx_client import InfluxApi, Missing, Server
 from .influx_direct import DirectBooks, DirectProducer
-from .influx_reading import InfluxReader
 from .influx_reading.identities import stored_identities
+from .influx_rollups import InfluxRollups
 from .influx_server import Buckets, Capabilities, probe
-from .influx_tasks import RollupTasks
 from .influx_writing import InfluxWriter
 from .readings import reading_event
 
@@ -47,7 +46,7 @@ _DIALECT = {"header": True, "annotations": ["datatype", "group", "default"]}
 _RETENTION_MIN_SECONDS = 3600
 
 
-class InfluxDBBackend(InfluxReader, BaseBackend):
+class InfluxDBBackend(InfluxRollups):
     """Stores events in one bucket of an InfluxDB.
 
     ``OPTIONS``:
@@ -61,8 +60,9 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
     - ``TAG_VALUES_MAX``: how many values a tag may have; 10,000 without. Devices are exempt.
     - ``LINES_MAX``: how many points a request has at most; 5,000 without.
     - ``GZIP_LEVEL``: 1 (without) to 9; 0 sends requests as they are.
-    - ``RETENTION_SECONDS``: how long the bucket keeps points, 0 for ever. Without it, the
-      bucket's own setting stays.
+    - ``RETENTION_SECONDS``: how long the bucket keeps points, 0 for ever. Without it, that is
+      what ``TAILRACE["RETENTION"]`` says, or else the bucket's own setting.
+    - ``ROLLUP_TASKS``: whether rollups are made tasks of InfluxDB; true without.
     """
 
     features: ClassVar[Features] = Features(transactional_checkpoint=False)
@@ -72,6 +72,7 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
         **dict.fromkeys(("TAG_VALUES_MAX", "LINES_MAX", "GZIP_LEVEL", "RETENTION_SECONDS"), int),
         "TIMEOUT": _NUMBER,
         "VERIFY_SSL": bool,
+        "ROLLUP_TASKS": bool,
     }
 
     def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
@@ -152,15 +153,6 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
         self.capabilities().require("buckets")
         seconds = self._retention_seconds if retention_seconds is None else retention_seconds
         return Buckets(self.api, self.api.server.org).ensure(self.bucket, seconds)
-
-    def rollup_tasks(self) -> RollupTasks:
-        """Return what makes, lists and removes the downsampling tasks of rollups.
-
-        Raises:
-            NotSupportedByBackend: this server has no tasks.
-        """
-        self.capabilities().require("tasks")
-        return RollupTasks(self.api, self._ask, self.bucket)
 
     def maintain(self) -> str:
         """Keep the books small, and the bucket's retention as the settings say."""
@@ -261,11 +253,14 @@ class InfluxDBBackend(InfluxReader, BaseBackend):
         query = json.dumps({"query": text, "type": "flux", "dialect": _DIALECT}).encode()
         return self.api.lines("/api/v2/query", {"org": self.api.server.org}, query, _FLUX_HEADERS)
 
-    def _delete_points(self, start: str, stop: str, predicate: str) -> None:
-        """Delete points from one RFC 3339 time to another, which belongs to them, too."""
+    def _delete_points(self, start: str, stop: str, predicate: str, bucket: str = "") -> None:
+        """Delete points from one RFC 3339 time to another, which belongs to them, too.
+
+        Without a bucket, from that of the events.
+        """
         self.capabilities().require("deletes")
         body = {"start": start, "stop": stop, "predicate": predicate}
-        parameters = {"org": self.api.server.org, "bucket": self.bucket}
+        parameters = {"org": self.api.server.org, "bucket": bucket or self.bucket}
         headers = {"Content-Type": "application/json"}
         self.api.call("POST", "/api/v2/delete", parameters, json.dumps(body).encode(), headers)
 

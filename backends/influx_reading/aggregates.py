@@ -154,6 +154,9 @@ def _cells_of(
     if question.buckets is not None and not is_long(question.buckets):
         columns.append("_start")
         steps.append(flux.window(*cell_width(question.buckets, span.offset_seconds)))
+    elif span.end_ns <= 0:
+        # Without windows, InfluxDB 2.7 answers without end where all of the range is before 1970.
+        steps.append(flux.window(_WINDOW_MAX_SECONDS, 0))
     steps += [
         flux.aggregate(function),
         flux.group(columns),

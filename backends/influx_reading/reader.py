@@ -42,8 +42,11 @@ class InfluxReader(Reader):
         """
         raise NotImplementedError
 
-    def _delete_points(self, start: str, stop: str, predicate: str) -> None:
-        """Delete points from one RFC 3339 time to another, which belongs to them, too."""
+    def _delete_points(self, start: str, stop: str, predicate: str, bucket: str = "") -> None:
+        """Delete points from one RFC 3339 time to another, which belongs to them, too.
+
+        Without a bucket, from that of the events.
+        """
         raise NotImplementedError
 
     def query(self, measurement_or_model: Any, **options: Any) -> list[dict[str, Any]]:

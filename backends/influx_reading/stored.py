@@ -15,7 +15,7 @@ HIDDEN_TAGS = layout.HIDDEN_TAGS
 
 measurement = tag_key = layout.encode_name
 tag_value = layout.encode_value
-plain_tag_key = plain_tag_value = layout.decode
+plain_tag_key = plain_tag_value = plain_measurement = layout.decode
 
 
 def own_key(name: str) -> str:

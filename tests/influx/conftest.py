@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +14,12 @@ from django.db import connections
 from influx.fake_server import TOKEN, FakeInflux
 from influx.servers import InfluxAddress, NoInflux, real_influx
 
+from tailrace.backends.influx_server import Buckets
 from tailrace.backends.influxdb import InfluxDBBackend
 from tailrace.backends.private_connection import close_private_connections
 
 BOOKS = "influx_books"
+SHARD_SECONDS = 20 * 365 * 86_400
 _buckets = itertools.count(1)
 
 
@@ -62,6 +65,20 @@ def empty_books() -> None:
     """Delete every row of the books."""
     for model in apps.get_app_config("tailrace").get_models():
         model._base_manager.using(BOOKS).all().delete()
+
+
+def widen_shards(backend: InfluxDBBackend) -> None:
+    """Let the server keep all years in a few files.
+
+    By default each week has a shard of its own, which takes a slow disk long to make. Tests write
+    to hundreds of weeks; and a question without a window opens all of them.
+    """
+    bucket = Buckets(backend.api, backend.api.server.org).find(backend.bucket)
+    assert bucket is not None
+    rule = {"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": SHARD_SECONDS}
+    body = json.dumps({"retentionRules": [rule]}).encode()
+    headers = {"Content-Type": "application/json"}
+    backend.api.call("PATCH", f"/api/v2/buckets/{bucket['id']}", None, body, headers)
 
 
 def books_count(model: str) -> int:
@@ -115,7 +132,8 @@ def real_backend(influx: InfluxAddress, books: str) -> Iterator[MakeBackend]:
         }
         backend = InfluxDBBackend(alias, {**own, **options})
         backend.setup()
-        backend.ensure_bucket()
+        if backend.ensure_bucket():
+            widen_shards(backend)
         made.append(backend)
         return backend
 
