@@ -1,4 +1,4 @@
-"""What rollups must hold, computed the slow and obvious way, and a world that things happen in.
+"""A world that things happen in, and what rollups must hold there.
 
 After whatever has happened, each bucket that is not in its level's logs must hold what the events
 of that bucket come to. Events count that were stored while their time was above the floor; those
@@ -12,15 +12,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from rollups.conftest import Engine, event
-from tailrace.backends.django_errors import translated_errors
-from tailrace.backends.private_connection import close_private_connections, private_connection
+from rollups.expected import bucket_label, compare
+from rollups.scene import END_US, ROLLUPS, Step
+from rollups.sessions import Sessions, acting, armed, patiently
+from tailrace.backends.private_connection import private_connection
 from tailrace.backends.retention.floor import prepare, raise_floor
 from tailrace.backends.rollups import log
 from tailrace.backends.rollups.grid import grid_of
@@ -34,53 +33,10 @@ from tailrace.backends.rollups.ranges import (
     common,
     datetime_of,
     merged,
-    us_of,
 )
 from tailrace.pipeline import faults
-from tailrace.pipeline.errors import TransientBackendError
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.rollup import Rollup
-
-MOMENTS = (
-    datetime(2024, 10, 27, 1, tzinfo=UTC),  # Berlin puts its clock back
-    datetime(2024, 3, 31, 1, tzinfo=UTC),  # and forward
-    datetime(2024, 11, 3, 6, tzinfo=UTC),  # New York
-    datetime(2009, 11, 1, 2, 31, tzinfo=UTC),  # St. John's, over midnight
-    datetime(2023, 12, 31, 23, 30, tzinfo=UTC),  # a year, a month, a week
-)
-END_US = us_of(datetime(2025, 6, 1, tzinfo=UTC))
-"""After everything."""
-ROLLUPS: tuple[dict[str, Any], ...] = (
-    {"widths": ("15 minutes", "1 hour", "1 day", "1 month"), "time_zone": "Europe/Berlin"},
-    {"widths": ("1 hour", "6 hours", "1 day", "1 week"), "time_zone": "America/New_York"},
-    {"widths": ("1 day", "1 week"), "time_zone": "America/St_Johns"},
-    {"widths": ("1 minute", "1 hour", "1 day")},
-    {"widths": ("2 hours", "1 day", "1 year"), "time_zone": "Australia/Lord_Howe"},
-)
-POINTS_BETWEEN = (
-    *("refresh_threshold_moved", "refresh_planned", "refresh_computed", "refresh_committed"),
-)
-"""Where a refresh is in no transaction, so that others can come between."""
-POINTS = (
-    *POINTS_BETWEEN,
-    *("refresh_threshold", "refresh_log_copied", "refresh_deleted", "refresh_before_commit"),
-    "late_noted",
-)
-
-Values = dict[tuple[Any, str, str], list[Any]]
-
-
-class Step(NamedTuple):
-    """Something that happens: a method of :class:`World`, and its arguments."""
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    fault: str = ""
-    """Where it dies."""
-    after: int = 0
-    """Let so many passes of that point through."""
-    between: tuple[str, Any] | None = None
-    """At which point another step happens, on a connection of its own, and which."""
 
 
 class World:
@@ -189,7 +145,7 @@ class World:
 
     def _hook(self, step: Step) -> Callable[[str], None]:
         passes = 0
-        before = getattr(_here, "act", None)
+        before = acting()
 
         def act(point: str) -> None:
             nonlocal passes
@@ -325,161 +281,3 @@ class World:
 def _instant(each: Event) -> Range:
     at = each.time_ns // 1_000
     return Range(at, at + 1)
-
-
-def bucket_label(time_us: int, zone: str, width: str) -> Any:
-    """Return what names the bucket of a time: its wall clock cut off, and the offset if short."""
-    local = datetime_of(time_us).astimezone(ZoneInfo(zone))
-    wall = local.replace(tzinfo=None, fold=0, second=0, microsecond=0)
-    day = wall.replace(hour=0, minute=0)
-    if width == "1 minute":
-        return wall, local.utcoffset()
-    if width == "15 minutes":
-        return wall.replace(minute=wall.minute // 15 * 15), local.utcoffset()
-    if width == "1 hour":
-        return wall.replace(minute=0), local.utcoffset()
-    if width in ("2 hours", "6 hours"):
-        hours = int(width[0])
-        return wall.replace(minute=0, hour=wall.hour // hours * hours)
-    if width == "1 day":
-        return day
-    if width == "1 week":
-        return day - timedelta(days=day.weekday())
-    if width == "1 month":
-        return day.replace(day=1)
-    assert width == "1 year"
-    return day.replace(day=1, month=1)
-
-
-def compare(found: Partial, values: Sequence[Any], place: Any) -> None:
-    """Compare a partial with the values that it should be of."""
-    assert found.count == len(values), f"{place}: counts {found.count}, there are {len(values)}"
-    if place[2] == ROWS:
-        return
-    wholes = [each for each in values if type(each) is int]
-    floats = [each for each in values if type(each) is float]
-    assert (found.wholes, found.others) == (len(wholes), len(floats)), place
-    assert found.whole_sum == sum(wholes), f"{place}: {found.whole_sum} is not {sum(wholes)}"
-    if wholes:
-        assert (found.whole_min, found.whole_max) == (min(wholes), max(wholes)), place
-    if floats:
-        extremes = [None if x is None else float(x) for x in (found.other_min, found.other_max)]
-        assert extremes == [min(floats), max(floats)], place
-        assert abs(float(found.other_sum) - sum(floats)) < 1e-9 * sum(map(abs, floats)) + 1e-12
-    numbers = sorted([*wholes, *floats])
-    assert found.sketch is not None
-    assert found.sketch.count == len(numbers), f"{place}: the sketch has lost some"
-    if numbers:
-        low, high = found.sketch.percentile(0), found.sketch.percentile(100)
-        for ours, right in ((low, numbers[0]), (high, numbers[-1])):
-            assert abs((ours or 0.0) - right) <= 0.01 * abs(right), f"{place}: {ours} for {right}"
-
-
-_here = threading.local()
-
-
-def _pass(point: str) -> None:
-    act: Callable[[str], None] | None = getattr(_here, "act", None)
-    if act is not None:
-        act(point)
-
-
-@contextmanager
-def watched() -> Iterator[None]:
-    """Let :func:`armed` work, in all threads."""
-    before = faults._armed, faults._act
-    faults._armed, faults._act = "everywhere", _pass
-    try:
-        yield
-    finally:
-        faults._armed, faults._act = before
-
-
-@contextmanager
-def armed(act: Callable[[str], None]) -> Iterator[None]:
-    """Have a function called at every fault point that this thread passes."""
-    assert faults._act is _pass, "nothing would be called"
-    before = getattr(_here, "act", None)
-    _here.act = act
-    try:
-        yield
-    finally:
-        _here.act = before
-
-
-class Sessions:
-    """Threads with connections of their own."""
-
-    def __init__(self, alias: str, count: int = 1) -> None:
-        """Start none yet."""
-        self._alias = alias
-        self._threads = [ThreadPoolExecutor(1) for _ in range(count)]
-
-    def do(self, *works: Callable[[], Any]) -> None:
-        """Do something in each of the first threads at once, and wait for all."""
-        chosen = zip(self._threads, works, strict=False)
-        waiting = [thread.submit(work) for thread, work in chosen]
-        errors = [each.exception(timeout=120) for each in waiting]
-        for error in errors:
-            if error is not None:
-                raise error
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.do(*[lambda: close_private_connections(self._alias)] * len(self._threads))
-        for each in self._threads:
-            each.shutdown()
-
-
-def patiently(using: str, work: Callable[[], Any], attempts: int = 30) -> None:
-    """Do what beat does with a transient error, such as a deadlock: try again later."""
-    for attempt in range(attempts):
-        try:
-            with translated_errors(using):
-                work()
-            return
-        except TransientBackendError:
-            if attempt + 1 == attempts:
-                raise
-            time.sleep(0.005 * (attempt + 1))
-
-
-def tell(engine: Engine, sessions: Sessions, choices: list[int], steps: list[Step]) -> int:
-    """Have a story happen, and check after each step of it; return how much was compared."""
-    with watched():
-        world = World(engine, choices, sessions)
-        compared = 0
-        for step in steps:
-            world.run(step)
-            compared += world.check()
-        return compared + finish(world)
-
-
-def tell_at_once(
-    engine: Engine,
-    sessions: Sessions,
-    choices: list[int],
-    before: list[Step],
-    lanes: list[list[Step]],
-    seed: int,
-) -> int:
-    """Have several stories happen at once, and check afterwards; return how much was compared."""
-    with watched():
-        world = World(engine, choices, sessions)
-        for step in before:
-            world.run(step)
-        pauses = [random.Random(seed + at) for at in range(len(lanes))]
-        sessions.do(
-            *(
-                functools.partial(world.run_all, steps, pause)
-                for steps, pause in zip(lanes, pauses, strict=True)
-            )
-        )
-        return world.check() + finish(world)
-
-
-def finish(world: World) -> int:
-    """Refresh all there is, and check that nothing is left; return how much was compared."""
-    world.settle()
-    world.check_complete()
-    return world.check()

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from rollups.oracle import MOMENTS, POINTS, POINTS_BETWEEN, ROLLUPS, Step
+from rollups.scene import MOMENTS, POINTS, POINTS_BETWEEN, ROLLUPS, Step
 from tailrace.backends.rollups.ranges import us_of
 
 TOGETHER = ([0], [1], [2], [3], [4], [0, 1], [0, 3], [0, 4], [3, 4], [2, 3], [2, 4])

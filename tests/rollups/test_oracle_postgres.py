@@ -7,8 +7,9 @@ import time
 from hypothesis import given
 
 from rollups.conftest import Engine
-from rollups.oracle import Sessions, tell_at_once
+from rollups.sessions import Sessions
 from rollups.stories import LANES, Lanes, lanes, time_is_up, told
+from rollups.telling import tell_at_once
 
 CASES = 15
 

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 
 from rollups.conftest import Engine
-from rollups.oracle import MOMENTS, ROLLUPS, Sessions, Step, World, finish, tell, watched
+from rollups.oracle import World
+from rollups.scene import MOMENTS, ROLLUPS, Step
+from rollups.sessions import Sessions, watched
 from rollups.stories import HOUR_US, Story, stories, time_is_up, told
+from rollups.telling import finish, tell
 from tailrace.backends.rollups.ranges import us_of
 
 CASES = 60

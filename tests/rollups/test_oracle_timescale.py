@@ -7,8 +7,9 @@ import time
 from hypothesis import given
 
 from rollups.conftest import Engine
-from rollups.oracle import Sessions, tell
+from rollups.sessions import Sessions
 from rollups.stories import Story, stories, time_is_up, told
+from rollups.telling import tell
 
 CASES = 8
 
