@@ -49,7 +49,7 @@ class Capabilities:
         """
         if not getattr(self, what):
             raise NotSupportedByBackend(
-                f"{self.product} {self.version} takes writes, but cannot {_MISSING[what]} through "
+                f"{f'{self.product} {self.version}'.strip()} takes writes, but cannot {_MISSING[what]} through "
                 "the API of InfluxDB 2; use InfluxDB 2.7, or what the server has of its own"
             )
 

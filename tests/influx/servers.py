@@ -53,7 +53,7 @@ def real_influx(folder: Path) -> Iterator[InfluxAddress]:
         raise NoInflux(
             "no InfluxDB: set TAILRACE_TEST_INFLUX_URL, _TOKEN and _ORG, or put influxd 2.7 on PATH"
         )
-    port = _free_port()
+    port = free_port()
     # Flags and not the environment: a host's own settings of influxd must not reach this one.
     command = [
         program,
@@ -80,7 +80,8 @@ def real_influx(folder: Path) -> Iterator[InfluxAddress]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
