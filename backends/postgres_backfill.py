@@ -90,6 +90,9 @@ class PostgresPair:
             is_straight = self._wait is None and not _has_rows(cursor, bounds)
             if not is_straight:
                 cursor.execute(statement("backfill_stage"))
+                # Nobody has counted what this transaction writes: the planner takes 10,000 rows
+                # for one, and compares each row of the slice with each row of the window.
+                cursor.execute("SET LOCAL enable_nestloop TO off")
             way = statement("copy_events" if is_straight else "backfill_copy_in")
             rows, source, size, row_hash = self._stream(cursor, way, bounds)
             fault("backfill_after_read")
