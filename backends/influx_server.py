@@ -48,8 +48,9 @@ class Capabilities:
             NotSupportedByBackend: it cannot; says which server can.
         """
         if not getattr(self, what):
+            name = f"{self.product} {self.version}".strip()
             raise NotSupportedByBackend(
-                f"{f'{self.product} {self.version}'.strip()} takes writes, but cannot {_MISSING[what]} through "
+                f"{name} takes writes, but cannot {_MISSING[what]} through "
                 "the API of InfluxDB 2; use InfluxDB 2.7, or what the server has of its own"
             )
 
