@@ -19,6 +19,7 @@ BENCHMARKS = {
     "backfill": "copies under kill -9 and live traffic; PostgreSQL to PostgreSQL beside the drain",
     "timescale": "TimescaleDB: aggregate by hour, from readings and a continuous aggregate",
     "rollups": "p95 over 30 days by hour, from a rollup and from the rows",
+    "rollup_costs": "refreshes after late events by the size of the table; the drain with rollups",
 }
 
 

@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=9, help="how often the rollup is asked")
     given = parser.parse_args()
     for engine in given.engine:
-        with _site(engine) as alias:
+        with site(engine) as alias:
             for outcome in measure(engine, alias, given.rows, given.asked):
                 print(outcome, flush=True)
 
@@ -142,12 +142,15 @@ def _timed(work: Callable[[], Any], times: int) -> tuple[float, Any]:
 
 
 @contextmanager
-def _site(engine: str) -> Iterator[str]:
-    """Set Django up; yield an alias with Tailrace's tables."""
+def site(engine: str) -> Iterator[str]:
+    """Set Django up, with nothing recorded; yield an alias with Tailrace's tables."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     import django
 
     django.setup()
+    from tailrace.pipeline.recording import configure
+
+    configure(None)  # there is no Redis
     from postgres_alias import postgres_alias
     from postgres_server import PostgresServer
 
