@@ -18,14 +18,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from django.apps import apps
-
-from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
-from tailrace.pipeline.event import DEVICE_TAG
-from tailrace.pipeline.interval import ORIGIN, Interval
+from tailrace.pipeline.errors import BackendMisconfigured
 from tailrace.pipeline.rollup import Rollup
 
 from .influx_client import InfluxApi, Malformed
@@ -33,7 +29,17 @@ from .influx_reading import flux, stored
 from .influx_reading.flux import Flux
 from .influx_reading.selection import Ask, of_fields, to_ns
 from .influx_server import Buckets
-from .reading.columns import ReadingSchema
+from .influx_task_scripts import (
+    DAY_SECONDS,
+    IMPORTS,
+    NUMBERS_ONLY,
+    aggregate_window,
+    check,
+    moving_window,
+    renamed,
+    seconds_of,
+    source_of,
+)
 from .rollups.declaration import from_text, to_text
 
 ROLLUP_TAG = "tailrace.rollup"
@@ -41,11 +47,6 @@ TASKS_LISTED = 500
 _TASKS = "/api/v2/tasks"
 _JSON = {"Content-Type": "application/json"}
 _PARTS = ("count", "sum", "min", "max")
-_NS_A_SECOND = 1_000_000_000
-_DAY_SECONDS = 86_400
-_ORIGIN_NS = to_ns(ORIGIN.replace(tzinfo=UTC))
-_LOOK_BACK_BUCKETS = 3
-_MONTHS = {1: "1mo", 12: "1y"}
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,13 @@ class RollupTasks:
             start: First instant, which should be a bucket's; from the beginning without.
             end: First instant that is not computed, likewise.
         """
-        _check(rollup, rollup.widths[level])
+        check(rollup, rollup.widths[level])
         first = flux.NS_FIRST if start is None else to_ns(start)
         window = [
             Flux(f"start = {flux.time(first).text}"),
             Flux(f"stop = {flux.time(to_ns(end)).text}"),
         ]
-        for _ in self._ask(flux.program(_IMPORTS, *window, *self._body(rollup, level))):
+        for _ in self._ask(flux.program(IMPORTS, *window, *self._body(rollup, level))):
             pass
 
     def script(self, rollup: Rollup, level: int) -> str:
@@ -160,14 +161,14 @@ class RollupTasks:
             NotSupportedByBackend: Flux cannot do what is declared; says what, and what can.
         """
         width = rollup.widths[level]
-        _check(rollup, width)
+        check(rollup, width)
         # More often than once a bucket, there is nothing new but what came late.
-        width_seconds = min(_seconds(width), _DAY_SECONDS)
+        width_seconds = min(seconds_of(width), DAY_SECONDS)
         every = flux.seconds(max(rollup.schedule_interval.seconds, width_seconds))
         name = flux.text(self._name(rollup, level))
         option = Flux(f"option task = {{name: {name.text}, every: {every.text}}}")
         return flux.program(
-            _IMPORTS, option, *_moving_window(rollup, width), *self._body(rollup, level)
+            IMPORTS, option, *moving_window(rollup, width), *self._body(rollup, level)
         )
 
     def declare(self, rollup: Rollup) -> bool:
@@ -219,7 +220,7 @@ class RollupTasks:
         return self._prefix + rollup.level_name(level)
 
     def _body(self, rollup: Rollup, level: int) -> Iterator[Flux]:
-        measurement, tags = _source(rollup)
+        measurement, tags = source_of(rollup)
         mark = flux.is_one_of("_measurement", [measurement])
         begin = Flux(f"from(bucket: {flux.text(self._bucket).text})")
         within = Flux("range(start: start, stop: stop)")
@@ -238,10 +239,10 @@ class RollupTasks:
                     begin,
                     within,
                     flux.where(flux.all_of([mark, of_fields(keys)])),
-                    *([] if name is None else [_NUMBERS_ONLY]),
+                    *([] if name is None else [NUMBERS_ONLY]),
                     flux.group(["_measurement", "_field", *tags]),
-                    _aggregate_window(rollup.widths[level], part),
-                    _renamed(None if name is None else stored.own_key(name), part),
+                    aggregate_window(rollup.widths[level], part),
+                    renamed(None if name is None else stored.own_key(name), part),
                     own,
                     to_bucket,
                     flux.yields(f"{name or ''}.{part}"),
@@ -270,10 +271,6 @@ class RollupTasks:
             raise BackendMisconfigured(f"InfluxDB refuses a rollup's task: {error}") from error
 
 
-_IMPORTS = Flux('import "date"\nimport "types"')
-_NUMBERS_ONLY = flux.where(Flux("types.isNumeric(v: r._value)"))
-
-
 def _is_current(task: Task, script: str) -> bool:
     return task.is_active and task.script.strip() == script.strip()
 
@@ -287,78 +284,3 @@ def _computed(script: str) -> list[str]:
     """Return the lines of a script that say what is computed; the others say when."""
     own = ("option task", "start = ", "stop = ")
     return [line for line in script.splitlines() if not line.startswith(own)]
-
-
-def _check(rollup: Rollup, width: Interval) -> None:
-    if rollup.zone_name != "UTC":
-        raise NotSupportedByBackend(
-            f"rollup {rollup.name!r} has TIME_ZONE {rollup.zone_name!r}; a task of InfluxDB has "
-            "buckets of UTC. Leave it out: aggregate() has every zone, from the events"
-        )
-    if width.months and width.months not in _MONTHS:
-        raise NotSupportedByBackend(
-            f"rollup {rollup.name!r} has WIDTHS with {width}; a task of InfluxDB can have "
-            "'1 month', '1 year', and every width of seconds to weeks"
-        )
-
-
-def _source(rollup: Rollup) -> tuple[str, list[str]]:
-    """Return measurement and tags as they are stored."""
-    if not rollup.is_of_model:
-        return stored.measurement(rollup.source), [stored.tag_key(n) for n in rollup.group_by]
-    schema = ReadingSchema(apps.get_model(rollup.source))
-    others = [name for name in rollup.group_by if schema.column(name) is not schema.device]
-    if others:
-        raise NotSupportedByBackend(
-            f"rollup {rollup.name!r} groups by {others[0]!r}, which is a field in InfluxDB; a task "
-            "can group readings by 'device' only"
-        )
-    return stored.measurement(schema.measurement), [DEVICE_TAG] if rollup.group_by else []
-
-
-def _moving_window(rollup: Rollup, width: Interval) -> Iterator[Flux]:
-    """Yield from when to when a task computes: whole buckets."""
-    end_seconds = _seconds(rollup.end_offset)
-    back_seconds = _seconds(rollup.start_offset) or max(
-        _LOOK_BACK_BUCKETS * _seconds(width), _DAY_SECONDS
-    )
-    yield _bucket_start("start", end_seconds + back_seconds, width)
-    yield _bucket_start("stop", end_seconds, width)
-
-
-def _bucket_start(name: str, ago_seconds: int, width: Interval) -> Flux:
-    ago = flux.whole(ago_seconds * _NS_A_SECOND)
-    if width.months:
-        unit = _MONTHS[width.months]
-        return Flux(f"{name} = date.truncate(t: time(v: int(v: now()) - {ago.text}), unit: {unit})")
-    width_ns = flux.whole(width.seconds * _NS_A_SECOND)
-    origin = flux.whole(_ORIGIN_NS)
-    since = f"(int(v: now()) - {ago.text} - {origin.text})"
-    return Flux(f"{name} = time(v: {since} / {width_ns.text} * {width_ns.text} + {origin.text})")
-
-
-def _aggregate_window(width: Interval, function: str) -> Flux:
-    if width.months:
-        every, offset = _MONTHS[width.months], "0s"
-    else:
-        every = flux.seconds(width.seconds).text
-        offset = flux.seconds(_ORIGIN_NS // _NS_A_SECOND % width.seconds).text
-    called = flux.aggregate(function).text.removesuffix("()")
-    return Flux(
-        f"aggregateWindow(every: {every}, offset: {offset}, fn: {called}, createEmpty: false, "
-        'timeSrc: "_start")'
-    )
-
-
-def _renamed(own_key: str | None, part: str) -> Flux:
-    """Return the step that names a point's field: ``duration_ms.count``, ``rows.count``."""
-    if own_key is None:
-        return Flux(f'set(key: "_field", value: {flux.text(f"rows.{part}").text})')
-    ending = flux.text(f".{part}").text
-    return Flux(f"map(fn: (r) => ({{r with _field: r._field + {ending}}}))")
-
-
-def _seconds(interval: Interval | None) -> int:
-    if interval is None:
-        return 0
-    return interval.seconds or interval.months * 31 * _DAY_SECONDS
