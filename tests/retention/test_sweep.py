@@ -43,7 +43,6 @@ def test_nothing_is_declared(site: Site) -> None:
     assert str(report) == "nothing was due"
 
 
-@at_any_time
 def test_what_is_held_stays(site: Site) -> None:
     site.store(site.days(1, 10), tags={"tenant": "a"})
     site.store(site.days(2, 20), tags={"tenant": "b", "env": "live"})
@@ -54,7 +53,6 @@ def test_what_is_held_stays(site: Site) -> None:
     assert site.ages() == [1, 2, 3, 4, 10, 20]
 
 
-@at_any_time
 def test_ages_by_tag(site: Site) -> None:
     site.store(site.days(1, 5, 10, 40), tags={"status": "500"})
     site.store(site.days(1, 5, 10, 40), tags={"status": "200", "env": "test"})
