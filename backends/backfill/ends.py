@@ -16,7 +16,8 @@ from tailrace.pipeline.backfill.contracts import BackfillRefused, Sink, Source
 
 from .contract import OverwritingSink, ReaderSource
 from .memory import MemorySink, MemorySource
-from .orm import OrmSink, OrmSource, ReadingWriter, Waiting, Writer
+from .orm import OrmSink, OrmSource, Waiting, Writer
+from .reading_writer import ReadingWriter
 from .selection import Selection
 
 

@@ -36,6 +36,7 @@ from tailrace.pipeline.context import suppress_recording
 from tailrace.pipeline.runtime import runtime
 
 from .kinds import kind_of, kinds
+from .reports import Preview, Progress
 from .store import OrmStore
 
 __all__ = [
@@ -59,40 +60,6 @@ WORKERS = 2
 WORKERS_MAX = 64
 LEASE_VARIABLE = "TAILRACE_BACKFILL_LEASE_SECONDS"
 """For tests that kill workers, and cannot wait half a minute for each."""
-
-
-class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backfill would do."""
-
-    kind: str
-    values: dict[str, Any]
-    """Parsed parameters."""
-    estimate: Estimate
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a backfill has come: everything that a page shows."""
-
-    record: Record
-    title: str
-    values: dict[str, Any]
-    """Parameters, as they were given."""
-    estimate: Estimate
-    tally: Tally
-    result: dict[str, Any]
-    """Of a backfill that has ended: sums of all steps, digests, notes."""
-    log: tuple[str, ...]
-    """The last lines, oldest first."""
-    failures: tuple[tuple[int, str, str], ...] = ()
-    """Number, label and reason of the first steps that failed."""
-    can: tuple[str, ...] = ()
-    """What may be done to it now: ``pause``, ``resume``, ``cancel``, ``retry``."""
-
-    @property
-    def phase(self) -> str:
-        """The state, with ``planning`` for the first part of running."""
-        is_planning = self.record.state == RUNNING and not self.record.is_planned
-        return "planning" if is_planning else self.record.state
 
 
 def store() -> OrmStore:

@@ -11,7 +11,8 @@ from tailrace.pipeline.errors import BackendError
 
 from .columns import Columns
 from .drafts import BadRecord, Draft
-from .records import RECORD_MAX_BYTES, open_file
+from .opened import open_file
+from .records import RECORD_MAX_BYTES
 from .times import TimeReader
 
 Encoding = Literal["utf-8", "latin-1", "cp1252"]

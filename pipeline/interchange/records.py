@@ -7,34 +7,26 @@ never closed costs the line it is in, not the rest of the file.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import os
-import stat
-import threading
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, cast
+from typing import BinaryIO, NamedTuple, Protocol
 
 import msgspec
 
 from tailrace.pipeline.errors import BackendError
 
 from .drafts import Draft
+from .opened import CHUNK_BYTES, open_file, path_size
 
 RECORD_MAX_BYTES = 4 * 2**20
 """A longer record is refused; the longest event that the default settings let through, in JSON."""
 SLICE_MAX_BYTES = 4 * 2**20
 SLICE_MAX_RECORDS = 10_000
 
-_CHUNK_BYTES = 2**20
 _SAMPLE_BYTES = 2**20
-_GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
-_GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 class Format(Protocol):
@@ -119,21 +111,6 @@ def index_file(path: Path, format_: Format) -> FileIndex:
     return FileIndex(size_bytes=size_bytes, records=records, is_exact=is_all)
 
 
-def path_size(path: Path) -> int:
-    """Return the size of a regular file in bytes.
-
-    Raises:
-        BackendError: there is none, or it is a folder, a pipe, a device.
-    """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise BackendError(f"cannot read {path}: {error.strerror}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise BackendError(f"{path} is not a file")
-    return status.st_size
-
-
 def digest_of(path: Path) -> str:
     """Return the digest of a file's unpacked content, 32 hexadecimal digits.
 
@@ -143,7 +120,7 @@ def digest_of(path: Path) -> str:
     hasher = hashlib.blake2b(digest_size=16)
     with open_file(path) as file:
         file.seek(0)
-        while chunk := file.read(_CHUNK_BYTES):
+        while chunk := file.read(CHUNK_BYTES):
             hasher.update(chunk)
     return hasher.hexdigest()
 
@@ -266,74 +243,3 @@ def _joined(pending: list[Record]) -> Record:
     if len(pending) == 1:
         return first
     return Record(first.offset, first.line, b"".join([part.data or b"" for part in pending]))
-
-
-class _OpenFile(NamedTuple):
-    key: tuple[str, int, int, int]
-    packed: BinaryIO
-    unpacked: gzip.GzipFile
-
-
-_kept_lock = threading.Lock()
-_kept: list[_OpenFile] = []
-"""The packed file that this process read last. A packed file can be read from its beginning
-only, so that each slice would unpack all that is before it; the next slice goes on here."""
-
-
-@contextmanager
-def open_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading, unpacking it on the way if it is packed by gzip.
-
-    Raises:
-        BackendError: it cannot be read, is no file, or is cut short or corrupt.
-    """
-    path_size(path)
-    try:
-        with open(path, "rb", buffering=_CHUNK_BYTES) as file:
-            if file.read(2) != _GZIP_MAGIC:
-                file.seek(0)
-                yield file
-                return
-        with _open_packed(path) as file:
-            yield file
-    except _GZIP_ERRORS as error:
-        raise BackendError(f"{path} is not a whole gzip file: {error}") from error
-    except OSError as error:
-        raise BackendError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _open_packed(path: Path) -> Iterator[BinaryIO]:
-    status = os.stat(path)
-    key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-    with _kept_lock:
-        taken = _kept.pop() if _kept else None
-    if taken is not None and taken.key != key:
-        _close(taken)
-        taken = None
-    if taken is None:
-        packed = open(path, "rb", buffering=_CHUNK_BYTES)  # noqa: SIM115 - kept for the next slice
-        taken = _OpenFile(key, packed, gzip.GzipFile(fileobj=packed))
-    is_whole = False
-    try:
-        yield cast(BinaryIO, taken.unpacked)
-        is_whole = True
-    finally:
-        with _kept_lock:
-            if is_whole and not _kept:
-                _kept.append(taken)
-                taken = None
-        if taken is not None:
-            _close(taken)
-
-
-def _close(file: _OpenFile) -> None:
-    file.unpacked.close()
-    file.packed.close()
-
-
-def close_kept_files() -> None:
-    """Close the packed file that is kept open for the next slice."""
-    with _kept_lock:
-        while _kept:
-            _close(_kept.pop())

@@ -14,7 +14,8 @@ from interchange.file_site import FileSite
 from tailrace.pipeline.config import Config
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.interchange import EventMaker, Format, Identity, Read, read_events
-from tailrace.pipeline.interchange.records import close_kept_files, digest_of, slices_of
+from tailrace.pipeline.interchange.opened import close_kept_files
+from tailrace.pipeline.interchange.records import digest_of, slices_of
 from tailrace.pipeline.masking import Masker
 
 ReadFile = Callable[..., list[Event]]

@@ -18,7 +18,8 @@ from tailrace.pipeline.config import Config
 from tailrace.pipeline.errors import BackendError
 from tailrace.pipeline.interchange import EventMaker, Identity, Read, read_events, records
 from tailrace.pipeline.interchange.ndjson import NdjsonFormat
-from tailrace.pipeline.interchange.records import close_kept_files, digest_of, slices_of
+from tailrace.pipeline.interchange.opened import close_kept_files
+from tailrace.pipeline.interchange.records import digest_of, slices_of
 from tailrace.pipeline.masking import Masker
 
 GOOD = '{"measurement":"m","time":"2026-01-01T00:00:00Z","fields":{"n":%d}}\n'
@@ -153,7 +154,7 @@ def test_a_packed_file_is_unpacked_once_for_slices_in_order(
         opened.append(1)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(records.gzip, "GzipFile", counting)
+    monkeypatch.setattr(gzip, "GzipFile", counting)
     for slice_ in slices:
         for _ in source(tmp_path, "x").read(slice_):
             pass
