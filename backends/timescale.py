@@ -20,7 +20,7 @@ from .postgres import PostgresBackend
 from .postgres_transaction import Insert
 from .reading.columns import ReadingSchema
 from .retention.orm import OrmRetention
-from .rollups.declared import source_key
+from .rollups.changes import source_key
 from .timescale_chunks import (
     chunk_spans,
     drop_chunks,

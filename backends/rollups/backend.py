@@ -21,13 +21,13 @@ from tailrace.pipeline.rollup import Rollup
 
 from .declared import rollups_of_backend, synchronise
 from .invalidation import has_tables
+from .orphans import remove_orphans
 from .refresh import (
     Refreshed,
     Refresher,
     Watch,
     asked_window,
     refresh_before,
-    remove_orphans,
     scheduled_window,
 )
 

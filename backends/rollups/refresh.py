@@ -27,7 +27,8 @@ from tailrace.pipeline.interval import Interval
 from tailrace.pipeline.rollup import Rollup
 
 from . import log
-from .declared import objects, rollups_of_backend, source_key
+from .changes import objects, source_key
+from .declared import rollups_of_backend
 from .grid import grid_of
 from .ranges import FIRST_US, MIN_US, Range, datetime_of, merged, shown, us_of
 from .slices import Level, compute, plan, write
@@ -285,40 +286,6 @@ def asked_window(rollup: Rollup, start: datetime | None, end: datetime | None) -
             "whole; give a longer window that has passed"
         )
     return Range(low, high)
-
-
-def remove_orphans(using: str, deadline: float, rows_a_slice: int = 5_000) -> int:
-    """Remove buckets, and log, of levels that are gone; return how many rows."""
-    known = set(objects(using, "RollupLevel").values_list("id", flat=True))
-    rows = objects(using, "RollupBucket")
-    removed, after = 0, -1
-    while True:
-        found = rows.filter(level_id__gt=after).order_by("level_id")
-        level_id = found.values_list("level_id", flat=True).first()
-        if level_id is None:
-            break
-        after = level_id
-        is_known = level_id in known or objects(using, "RollupLevel").filter(id=level_id).exists()
-        while not is_known and time.monotonic() < deadline:
-            ids = list(rows.filter(level_id=level_id).values_list("id", flat=True)[:rows_a_slice])
-            if not ids:
-                break
-            rows.filter(id__in=ids)._raw_delete(using)
-            removed += len(ids)
-            fault("orphans_removed")
-    return removed + _remove_log_of(using, known)
-
-
-def _remove_log_of(using: str, known: set[int]) -> int:
-    """Remove the log of levels that are gone: a refresh may have added to it meanwhile."""
-    removed = 0
-    owners = log.objects(using).exclude(owner__startswith="source:")
-    for owner in list(owners.values_list("owner", flat=True).distinct()):
-        level_id = int(owner.rpartition(":")[2])
-        if level_id in known or objects(using, "RollupLevel").filter(id=level_id).exists():
-            continue
-        removed += log.objects(using).filter(owner=owner).delete()[0]
-    return removed
 
 
 def _ago(offset: Interval | None, rollup: Rollup, now: datetime, without: int) -> int:

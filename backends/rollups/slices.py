@@ -20,7 +20,7 @@ from tailrace.pipeline.faults import fault
 from tailrace.pipeline.rollup import Rollup
 
 from . import log
-from .declared import objects
+from .changes import objects
 from .grid import Grid, grid_of
 from .groups import group_text
 from .partial import COLUMNS, ROWS, Partial

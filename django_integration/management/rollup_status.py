@@ -10,8 +10,8 @@ import msgspec
 from tailrace.backends.jobs import Jobs, Run
 from tailrace.backends.retention.progress import Progress
 from tailrace.backends.rollups import log
+from tailrace.backends.rollups.changes import objects
 from tailrace.backends.rollups.declaration import from_text
-from tailrace.backends.rollups.declared import objects
 from tailrace.backends.rollups.ranges import FIRST_US, Range, common, shown
 
 
