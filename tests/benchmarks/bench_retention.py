@@ -29,6 +29,7 @@ from benchmarks.retention_site import TESTS_DIR, counts, database, environment_o
 BAR_SECONDS = 0.5
 BATCH_EVENTS = 200
 BATCHES_A_SECOND = 5
+_SHOWN = 10
 _IDLE_SECONDS = 30
 """How long it drains before the sweep begins: what the machine does by itself."""
 
@@ -74,11 +75,12 @@ class Outcome(NamedTuple):
 
 
 def _shown(found: list[tuple[float, float]]) -> str:
+    longest = sorted(found, key=lambda each: -each[1])[:_SHOWN]
     times = ", ".join(
         f"{seconds * 1000:.0f} ms at {time.strftime('%H:%M:%S', time.gmtime(at))}"
-        for at, seconds in found
+        for at, seconds in longest
     )
-    return f"{len(found)} {times}".strip()
+    return f"{len(found)}; the longest: {times}" if found else "none"
 
 
 def measure(engine: str, url: str, directory: Path, rows: int, kills: int) -> Outcome:
