@@ -20,6 +20,7 @@ no answer         the same: it may be written or not, and writing it again chang
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -210,13 +211,14 @@ class InfluxApi:
         if parameters:
             url += "?" + urlencode(parameters, quote_via=quote)
         own = {"Authorization": f"Token {self.server.token}"} if self.server.token else {}
+        length = {"Content-Length": str(len(body))} if body else {}
         response = None
         try:
             response = self._pool().request(
                 method,
                 url,
-                body=body,
-                headers={**own, **(headers or {})},
+                body=_Body(body) if body and path == WRITE_PATH else body,
+                headers={**own, **(headers or {}), **length},
                 timeout=urllib3.Timeout(total=self.server.timeout_seconds),
                 retries=False,
                 preload_content=False,
@@ -274,6 +276,16 @@ class InfluxApi:
         if status >= 500 or status == 408:
             raise TransientBackendError(said)
         raise BackendMisconfigured(f"{said}. Is that address an InfluxDB?")
+
+
+class _Body(io.BytesIO):
+    """What is sent; tests kill the process when the last byte of it has gone."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        piece = super().read(size)
+        if not piece:
+            fault("influx_body_sent")
+        return piece
 
 
 _ADVICE = {

@@ -96,26 +96,26 @@ def seed() -> random.Random:
     return random.Random(number)
 
 
-@pytest.mark.parametrize("point", ["influx_sent", "influx_written"])
+@pytest.mark.parametrize("point", ["influx_body_sent", "influx_sent", "influx_written"])
 def test_killed_between_the_points_and_the_books(influx_site: InfluxSite, point: str) -> None:
     """Half of the events have one microsecond, which is where identities are made."""
     now = time.time_ns() // 1000 * 1000
     influx_site.send([now + n % 2 * (n * 997) for n in range(EVENTS)])
     assert influx_site.drain(fault=f"{point}=kill") == -signal.SIGKILL, f"{point} never reached"
-    assert influx_site.points(), "the points must be in, and the books know nothing of them"
+    if point != "influx_body_sent":  # then the server may be at it still, or may have given up
+        assert influx_site.points(), "the points must be in, and the books know nothing of them"
     assert influx_site.drain() == 0
     assert influx_site.points() == list(range(EVENTS))
     influx_site.assert_balanced(captured=EVENTS, stored=EVENTS)
 
 
-@pytest.mark.parametrize("point", ["influx_partly_refused", "influx_written"])
-def test_killed_while_the_refused_ones_are_looked_for(influx_site: InfluxSite, point: str) -> None:
+def test_killed_while_the_refused_ones_are_looked_for(influx_site: InfluxSite) -> None:
     refuse_field(influx_site)
     now = time.time_ns()
     influx_site.send([now + number * 997 for number in range(EVENTS)])
-    skip = seed().randrange(6) if point == "influx_partly_refused" else 0
-    status = influx_site.drain(fault=f"{point}=kill:{skip}")
-    assert status == -signal.SIGKILL, f"{point} was not reached {skip + 1} times"
+    skip = seed().randrange(6)
+    status = influx_site.drain(fault=f"influx_partly_refused=kill:{skip}")
+    assert status == -signal.SIGKILL, f"a 422 was not met {skip + 1} times"
     assert influx_site.drain() == 0
     good = [number for number in range(EVENTS) if number % 15 != 14]
     assert len(good) == EVENTS - BAD
