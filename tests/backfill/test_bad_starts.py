@@ -35,7 +35,7 @@ def settled(site: CopySite) -> set[int]:
 def wait_for_log(site: CopySite, words: str) -> None:
     deadline = time.monotonic() + 60
     statement = "SELECT log FROM tailrace_backfill"
-    while words not in (log := str(site.rows(statement))):
+    while words not in (log := "".join(text for (text,) in site.rows(statement))):
         assert time.monotonic() < deadline, log
         time.sleep(0.2)
 
