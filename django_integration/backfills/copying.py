@@ -59,6 +59,9 @@ class Copy(Transfer):
         target, selection = backends_of(values)[1], selection_of(values)
         return sink_of(target, selection, wait_of(values))
 
+    def plan(self, values: Values) -> Iterator[Slice]:
+        return plan_of(values)
+
     def run(self, context: StepContext, slice_: Slice) -> StepResult:
         if (pair := _pair(context.values)) is not None:
             result: StepResult = pair.run(context, slice_)
@@ -107,7 +110,7 @@ class Compare(Kind):
         return Estimate(rows=found.rows, seconds=seconds, is_exact=found.is_exact)
 
     def plan(self, values: Values) -> Iterator[Slice]:
-        return source_of(backends_of(values)[0], selection_of(values)).slices()
+        return plan_of(values)
 
     def run(self, context: StepContext, slice_: Slice) -> StepResult:
         selection = selection_of(context.values)
@@ -167,18 +170,27 @@ def ends_parameters() -> Sequence[Parameter]:
             name="slice_rows",
             type="integer",
             label="Rows in a step",
-            default=SLICE_ROWS,
             minimum=100,
             maximum=_SLICE_MAX_ROWS,
+            help="Without: what the target does in a second or so.",
         ),
     )
 
 
 def selection_of(values: Values) -> Selection:
     """Return what parameters select."""
-    return Selection.make(
-        values["measurement"], values["start"], values["end"], values["slice_rows"]
-    )
+    rows = values["slice_rows"] or SLICE_ROWS
+    return Selection.make(values["measurement"], values["start"], values["end"], rows)
+
+
+def plan_of(values: Values) -> Iterator[Slice]:
+    """Cut what is selected into steps, as large as was asked for or as the target likes them."""
+    source, target = backends_of(values)
+    selection = selection_of(values)
+    find = getattr(target, "backfill_step_rows", None)
+    if not values["slice_rows"] and find is not None:
+        selection = selection._replace(slice_rows=find())
+    return source_of(source, selection).slices()
 
 
 def backends_of(values: Values) -> tuple[BaseBackend, BaseBackend]:

@@ -30,8 +30,6 @@ from timescale_server import TimescaleServer
 
 TIMESCALE = "tailrace.backends.timescale.TimescaleDBBackend"
 TIMESCALE_VARIABLE = "TAILRACE_BENCH_TIMESCALE_URL"
-SINGLE_SESSION_SLICE_ROWS = 2_000
-"""Where live traffic waits for each slice's transaction, as WebAssembly has but one session."""
 PAIRS = ("sqlite-postgres", "postgres-timescale")
 WORKERS = 2
 LAG_BAR_SECONDS = 5.0
@@ -66,9 +64,7 @@ _POSTGRES_SEED = """
 _LIVE = "SELECT count(*), count(DISTINCT uid) FROM tailrace_event WHERE measurement = 'fault.test'"
 
 
-def copy_under_fire(
-    site: CopySite, redis_server: RedisServer, rows: int, kills: int, more: tuple[str, ...] = ()
-) -> float:
+def copy_under_fire(site: CopySite, redis_server: RedisServer, rows: int, kills: int) -> float:
     """Copy while workers are killed and live traffic goes on; print and check what came of it.
 
     Returns:
@@ -81,7 +77,7 @@ def copy_under_fire(
     watch.start()
     watch.wait_for_drains()
     started = time.monotonic()
-    done = site.copy_all("--detach", "--workers", str(WORKERS), *more)
+    done = site.copy_all("--detach", "--workers", str(WORKERS))
     assert done.returncode == 0, done.stderr
     killed = _work(site, watch, kills, random.Random(rows))
     seconds = time.monotonic() - started
@@ -193,10 +189,8 @@ def rate(rounds: int = 3, events: int = 200_000) -> None:
 def _run(pair: str, rows: int, kills: int) -> float:
     with _servers() as (server, redis_server, directory), _timescale(pair) as timescale:
         site = _site(pair, server, redis_server, directory, timescale)
-        is_single = timescale and TIMESCALE_VARIABLE not in os.environ
-        more = ("--slice-rows", str(SINGLE_SESSION_SLICE_ROWS)) if is_single else ()
         try:
-            return copy_under_fire(site, redis_server, rows, kills, more)
+            return copy_under_fire(site, redis_server, rows, kills)
         finally:
             site.stop_all()
 

@@ -165,9 +165,11 @@ def test_auto_asks_the_server(url: str, alias: str) -> None:
             "FOR EACH STATEMENT EXECUTE FUNCTION note()"
         )
     write(make(alias), *make_events(3))
+    assert make(alias).backfill_step_rows() == 10_000
     options = "-c search_path=fake,pg_catalog,public"
     with postgres_alias(url, migrate=False, options=options) as wasm:
         write(make(wasm), *make_events(3))
+        assert make(wasm).backfill_step_rows() == 2_000
     logged = [query for (query,) in rows(alias, "SELECT query FROM log")]
     assert logged[0].startswith("COPY tailrace_event")
     assert "FROM unnest(" in logged[1]
