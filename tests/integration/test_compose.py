@@ -53,7 +53,7 @@ def command(service: dict[str, Any]) -> list[str]:
 def test_follows_the_specification(text: str) -> None:
     compose = parse(text)
     assert set(LONG_RUNNING) <= set(compose["services"])
-    assert set(compose["volumes"]) == {"redis-data", "postgres-data"}
+    assert set(compose["volumes"]) == {"redis-data", "postgres-data", "influx-data"}
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,15 @@ def test_redis_evicts_nothing_and_keeps_its_data(services: dict[str, Any]) -> No
 
 def test_nothing_is_published_beyond_this_machine(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert list(published) == ["web"]
-    assert [str(port) for port in published["web"]] == ["127.0.0.1:8000:8000"]
+    assert {name: [str(port) for port in ports] for name, ports in published.items()} == {
+        "web": ["127.0.0.1:8000:8000"],
+        "influxdb": ["127.0.0.1:8086:8086"],
+    }
+
+
+def test_influxdb_starts_when_it_is_asked_for_only(services: dict[str, Any]) -> None:
+    assert services["influxdb"]["profiles"] == ["influx"]
+    assert not any("influxdb" in service.get("depends_on", {}) for service in services.values())
 
 
 def test_the_image_is_built_from_files_that_exist(services: dict[str, Any]) -> None:
