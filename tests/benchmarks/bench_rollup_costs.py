@@ -49,9 +49,7 @@ def main() -> None:
                     print(ingest(engine, alias), flush=True)
         growth = seconds[-1] / seconds[0]
         verdict = "within" if growth <= BAR_GROWTH else "NOT WITHIN"
-        print(
-            f"{engine}: it grows to {growth:.2f} times: {verdict} the bar", flush=True
-        )
+        print(f"{engine}: it grows to {growth:.2f} times: {verdict} the bar", flush=True)
 
 
 def late_seconds(engine: str, alias: str, rows: int) -> float:
