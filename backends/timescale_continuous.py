@@ -11,7 +11,7 @@ from django.db import connections, router
 from psycopg import sql
 
 from tailrace.pipeline.errors import NotSupportedByBackend
-from tailrace.pipeline.interval import aware, parse_interval
+from tailrace.pipeline.interval import Interval, aware, parse_interval
 
 from .django_errors import translated_errors
 from .private_connection import private_connection
@@ -87,19 +87,7 @@ class TimescaleContinuous:
             known = _known(table, cursor, view_name, definition)
             if known is None:
                 _create(table, cursor, view, definition, with_data)
-            text = view.as_string(None)
-            remove = sql.SQL("SELECT {}(%s::regclass, if_exists => true)").format(
-                table.function("remove_continuous_aggregate_policy")
-            )
-            if known is not None:
-                cursor.execute(remove, (text,))
-            try:
-                add = table.function("add_continuous_aggregate_policy")
-                add_policy(cursor, add, text, **offsets)
-            except Exception:
-                if known is None:
-                    _drop(cursor, view)
-                raise
+            _schedule(table, cursor, view, known is None, offsets)
         return known is None
 
     def refresh_continuous_aggregate(
@@ -208,3 +196,25 @@ def _refresh(
 
 def _drop(cursor: Any, view: sql.Identifier) -> None:
     cursor.execute(sql.SQL("DROP MATERIALIZED VIEW IF EXISTS {}").format(view))
+
+
+def _schedule(
+    table: Hypertable,
+    cursor: Any,
+    view: sql.Identifier,
+    is_new: bool,
+    offsets: dict[str, Interval | None],
+) -> None:
+    """Have a view refreshed, by another schedule if it is there; drop a new one if that fails."""
+    text = view.as_string(None)
+    if not is_new:
+        remove = table.function("remove_continuous_aggregate_policy")
+        cursor.execute(
+            sql.SQL("SELECT {}(%s::regclass, if_exists => true)").format(remove), (text,)
+        )
+    try:
+        add_policy(cursor, table.function("add_continuous_aggregate_policy"), text, **offsets)
+    except Exception:
+        if is_new:
+            _drop(cursor, view)
+        raise

@@ -22,6 +22,7 @@ from tailrace.pipeline.backfill.transfer import Transfer
 from tailrace.pipeline.interchange.shards import NdjsonShard, ShardFormat, ShardSink
 from tailrace.pipeline.runtime import runtime
 
+from .backend_choice import backend_parameter
 from .files import allowed_path
 
 _SLICE_MAX_ROWS = 100_000
@@ -31,12 +32,8 @@ class Export(Transfer):
     """What all exports share."""
 
     def parameters(self) -> Sequence[Parameter]:
-        aliases = tuple((alias, alias) for alias in runtime().aliases)
         return (
-            Parameter(
-                name="backend", type="choice", choices=aliases, default="default",
-                label="From backend",
-            ),
+            backend_parameter("From backend"),
             Parameter(
                 name="measurement", is_required=True, label="Measurement",
                 help="A measurement, or a model of readings as app_label.ModelName.",

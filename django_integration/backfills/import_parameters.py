@@ -11,7 +11,6 @@ from tailrace.pipeline.backfill.contracts import BackfillRefused, Values
 from tailrace.pipeline.backfill.parameters import Parameter
 from tailrace.pipeline.interchange.columns import COLUMN_TYPES, Columns
 from tailrace.pipeline.interchange.times import TIME_FORMS, TimeForm, TimeReader
-from tailrace.pipeline.runtime import runtime
 
 _TIME_LABELS = {
     "iso": "ISO 8601",
@@ -68,16 +67,6 @@ def zone_of(values: Values) -> tzinfo | None:
         raise BackfillRefused(
             f"no time zone {name!r:.80}; write one such as Europe/Berlin or UTC"
         ) from error
-
-
-def backend_parameter() -> Parameter:
-    """Return the one that says where events go."""
-    aliases = tuple((alias, alias) for alias in runtime().aliases)
-    default = "default" if ("default", "default") in aliases else None
-    return Parameter(
-        name="backend", type="choice", choices=aliases, default=default,
-        is_required=default is None, label="To backend",
-    )  # fmt: skip
 
 
 def column_parameters(what: str) -> Sequence[Parameter]:

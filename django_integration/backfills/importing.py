@@ -29,10 +29,10 @@ from tailrace.pipeline.interchange.times import TimeReader
 from tailrace.pipeline.masking import Masker
 from tailrace.pipeline.runtime import runtime
 
+from .backend_choice import backend_parameter
 from .files import FileSource, Opened, allowed_path
 from .import_parameters import (
     TIME_CHOICES,
-    backend_parameter,
     column_parameters,
     columns_of,
     times_of,
@@ -50,7 +50,7 @@ class Import(Transfer):
     """What all imports share: where events go."""
 
     def parameters(self) -> Sequence[Parameter]:
-        return (*self.own_parameters(), backend_parameter())
+        return (*self.own_parameters(), backend_parameter("To backend"))
 
     @abstractmethod
     def own_parameters(self) -> Sequence[Parameter]:

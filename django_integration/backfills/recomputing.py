@@ -20,7 +20,8 @@ from tailrace.pipeline.backfill.contracts import (
     Values,
 )
 from tailrace.pipeline.backfill.parameters import Parameter
-from tailrace.pipeline.runtime import runtime
+
+from .backend_choice import backend_parameter
 
 _STEP_HOURS = 24
 _STEPS_MAX = 20_000
@@ -37,11 +38,8 @@ class Recompute(Kind):
     )
 
     def parameters(self) -> Sequence[Parameter]:
-        aliases = tuple((alias, alias) for alias in runtime().aliases)
         return (
-            Parameter(
-                name="backend", type="choice", choices=aliases, default="default", label="Backend"
-            ),
+            backend_parameter("Backend"),
             Parameter(name="rollup", is_required=True, label="Rollup", help="Its name."),
             Parameter(name="start", type="time", is_required=True, label="From"),
             Parameter(name="end", type="time", is_required=True, label="To"),

@@ -36,7 +36,8 @@ from tailrace.pipeline.backfill.contracts import (
 from tailrace.pipeline.backfill.parameters import Parameter
 from tailrace.pipeline.errors import BackendError, TransientBackendError
 from tailrace.pipeline.redaction import Rule, RuleError
-from tailrace.pipeline.runtime import runtime
+
+from .backend_choice import backend_parameter
 
 SLICE_ROWS = 5_000
 PAGE_ROWS = 500
@@ -74,11 +75,8 @@ class Redact(Kind):
     )
 
     def parameters(self) -> Sequence[Parameter]:
-        aliases = tuple((alias, alias) for alias in runtime().aliases)
         return (
-            Parameter(
-                name="backend", type="choice", choices=aliases, default="default", label="Backend"
-            ),
+            backend_parameter("Backend"),
             Parameter(name="measurement", label="Measurement", help="Without: all of them."),
             Parameter(name="start", type="time", label="From", help="Without: the first one."),
             Parameter(name="end", type="time", label="To", help="Without: the last one there is."),

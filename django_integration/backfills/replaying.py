@@ -21,6 +21,8 @@ from tailrace.pipeline.parked import LetterSelection
 from tailrace.pipeline.replay import SLICE_EVENTS, Replay
 from tailrace.pipeline.runtime import runtime
 
+from .backend_choice import backend_parameter
+
 _LETTERS_A_SECOND = 2_000
 
 
@@ -35,11 +37,8 @@ class ReplayLetters(Kind):
     )
 
     def parameters(self) -> Sequence[Parameter]:
-        aliases = tuple((alias, alias) for alias in runtime().aliases)
         return (
-            Parameter(
-                name="backend", type="choice", choices=aliases, default="default", label="Backend"
-            ),
+            backend_parameter("Backend"),
             Parameter(name="measurement", label="Measurement", help="Without: of all."),
             Parameter(name="reason", label="Reason", help="Only those whose reason contains it."),
         )
