@@ -18,6 +18,7 @@ may repeat as often as they like. Those are told apart by :class:`Lanes`.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,8 +27,9 @@ import msgspec
 
 from tailrace.pipeline.event import Event
 
-HOUR_US = 3_600_000_000
+_HOUR_NS = 3_600 * 10**9
 _PRODUCER_BYTES = 10
+_NUMBER_MASK = 2**48 - 1
 _SET_DIGITS = 900
 """Digits 0 to 899 are for times that were set, 900 to 999 for times that were measured."""
 _MEASURED_DIGITS = 1000 - _SET_DIGITS
@@ -39,7 +41,7 @@ Place = tuple[bytes, int]
 
 def place_of(event: Event) -> Place:
     """Return whose slot an event's point has."""
-    return event.id[:_PRODUCER_BYTES], event.time_ns // 1000 // HOUR_US
+    return event.id[:_PRODUCER_BYTES], event.time_ns // _HOUR_NS
 
 
 def is_measured(time_ns: int) -> bool:
@@ -125,20 +127,29 @@ def event_number(event: Event) -> int:
     return int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
 
 
+def lane_of(series: str) -> int:
+    """Return the number that goes with a series (a line up to its fields)."""
+    return zlib.crc32(series.encode())
+
+
 def slot_tag(slot: int) -> str:
     """Return a slot as it stands in a line."""
     return f",tailrace.slot={slot}" if slot else ""
 
 
-def measured_time_ns(event: Event) -> int:
-    """Return the point's time of an event whose time a clock measured."""
-    number = int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
-    return event.time_ns // 1000 * 1000 + _SET_DIGITS + number % _MEASURED_DIGITS
+def measured_times_ns(ids: Sequence[bytes], times_ns: Sequence[int]) -> list[int]:
+    """Return the points' times of events whose times a clock measured.
 
-
-def measured_identity(event: Event, slot: int) -> Identity:
-    """Return the identity of an event whose time a clock measured."""
-    return Identity(slot, "", measured_time_ns(event))
+    Args:
+        ids: The events' ids, 16 bytes each.
+        times_ns: The events' times.
+    """
+    # The last 8 bytes of each id, which end in its number.
+    words = struct.unpack(f">{2 * len(ids)}Q", b"".join(ids))[1::2]
+    return [
+        time_ns - time_ns % 1000 + _SET_DIGITS + (word & _NUMBER_MASK) % _MEASURED_DIGITS
+        for time_ns, word in zip(times_ns, words, strict=True)
+    ]
 
 
 def set_identity(event: Event, slot: int, number: int) -> Identity:
@@ -156,9 +167,15 @@ def replayed_identity(event: Event, slot: int) -> Identity:
     return Identity(slot, f"r{burst}", _microsecond(event) + digits)
 
 
-def places_of(events: Sequence[Event]) -> set[Place]:
-    """Return all places of some events."""
-    return {(event.id[:_PRODUCER_BYTES], event.time_ns // 1000 // HOUR_US) for event in events}
+def places_of(ids: Sequence[bytes], times_ns: Sequence[int]) -> Sequence[Place]:
+    """Return the place of each event, as :func:`place_of` does; there must be one."""
+    first, last = min(times_ns) // _HOUR_NS, max(times_ns) // _HOUR_NS
+    if first == last:
+        return [(own[:_PRODUCER_BYTES], first) for own in ids]
+    return [
+        (own[:_PRODUCER_BYTES], time_ns // _HOUR_NS)
+        for own, time_ns in zip(ids, times_ns, strict=True)
+    ]
 
 
 def _microsecond(event: Event) -> int:

@@ -21,7 +21,7 @@ from tailrace.pipeline.event import DEVICE_TAG, Event
 from tailrace.pipeline.normalize import OVERFLOW_TAG
 
 from .influx_layout import encode_name, typed_key
-from .line_protocol import Field
+from .line_names import Field
 
 logger = logging.getLogger("tailrace")
 

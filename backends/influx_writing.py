@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -14,52 +14,19 @@ from tailrace.pipeline.event import Event
 from tailrace.pipeline.faults import fault
 
 from .influx_client import WRITE_PATH, InfluxApi, Malformed, PartlyRefused, TooLarge
-from .influx_identity import (
-    HOUR_US,
-    Identity,
-    Lanes,
-    Place,
-    is_measured,
-    measured_time_ns,
-    place_of,
-    places_of,
-    replayed_identity,
-    set_identity,
-    slot_tag,
-)
-from .influx_layout import ID_FIELD, TRACE_FIELD
+from .influx_marks import LookUp, Places, marks
 from .influx_names import InfluxNames, Register
-from .line_protocol import (
-    TIME_MAX_NS,
-    TIME_MIN_NS,
-    Encoded,
-    LineEncoder,
-    escape_text,
-)
+from .line_protocol import TIME_MAX_NS, TIME_MIN_NS, LineEncoder, Lines
 
 REFUSED_KEPT = 10_000
 """Ids of refused events that are remembered, so that the server is asked about them once."""
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
-_PRODUCER_BYTES = 10
 REQUESTS_AT_ONCE = 3
 """How many parts of a batch are on their way at once; the server takes them side by side."""
-_NO_IDENTITY = "", 0
 
 
-class Books(Register, Protocol):
-    """Where that is kept which identities follow from."""
-
-    is_replay: bool
-    identities: dict[bytes, Identity]
-
-    def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]: ...
-
-
-LookUp = Callable[[Sequence[Event]], Mapping[bytes, tuple[str, int]]]
-
-
-Line = tuple[int, str]
-"""An event's place among those that were to be written, and its line."""
+class Books(Register, Places, Protocol):
+    """The books of a transaction."""
 
 
 class InfluxWriter:
@@ -133,7 +100,7 @@ class InfluxWriter:
             reasons.update((start + at, reason) for at, reason in part.result().items())
         self._finish(reasons, events)
 
-    def send(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
+    def send(self, lines: Lines, events: Sequence[Event]) -> None:
         """Send what :meth:`lines` made of these events; raises as :meth:`write`."""
         self._finish(self._send(lines), events)
 
@@ -147,7 +114,7 @@ class InfluxWriter:
 
     # --- lines
 
-    def lines(self, books: Books, events: Sequence[Event]) -> list[Line]:
+    def lines(self, books: Books, events: Sequence[Event]) -> Lines:
         """Return the lines of events; what identities follow from is committed when they are.
 
         Raises:
@@ -159,18 +126,20 @@ class InfluxWriter:
             encoded = encoder.encode(events)
         finally:
             names.register = None
-        identities = self._identities(books, events, encoded)
-        if self._refused:
-            known = ((at, self._refused.get(event.id)) for at, event in enumerate(events))
-            encoded.reasons.update((at, reason) for at, reason in known if reason is not None)
+        self._refuse(encoded.reasons, events)
+        # Before anything is refused: whether an event is, must not change the marks of others.
+        marked = marks(books, events, encoded, self._look_up)
         if encoded.reasons:
             raise _rejected(encoded.reasons)
-        parts = zip(events, encoded.series, encoded.fields, identities, strict=True)
-        return [
-            (at, _line(event, series.text, fields, tags, time_ns))
-            for at, (event, series, fields, (tags, time_ns)) in enumerate(parts)
-            if series is not None
-        ]
+        return encoded.lines(marked)
+
+    def _refuse(self, reasons: dict[int, str], events: Sequence[Event]) -> None:
+        for at, event in enumerate(events):
+            if not TIME_MIN_NS <= event.time_ns <= TIME_MAX_NS:
+                reasons[at] = "its time is outside of what InfluxDB can store"
+        if self._refused:
+            known = ((at, self._refused.get(event.id)) for at, event in enumerate(events))
+            reasons.update((at, reason) for at, reason in known if reason is not None)
 
     def _encoder(self) -> tuple[LineEncoder, InfluxNames]:
         # Per thread: who learns names waits for a lock in the database, and whoever holds that
@@ -181,96 +150,33 @@ class InfluxWriter:
             found = self._mine.encoder = LineEncoder(names), names
         return found
 
-    def _identities(
-        self, books: Books, events: Sequence[Event], encoded: Encoded
-    ) -> list[tuple[str, int]]:
-        """Return the reserved tags and the time of each event's line."""
-        good = [event for event, series in zip(events, encoded.series, strict=True) if series]
-        places = books.places(places_of(good))
-        self._find_old(books, good, places)
-        identities = [_NO_IDENTITY] * len(events)
-        known, is_replay = books.identities, books.is_replay
-        tags_of = {place: slot_tag(slot) for place, (slot, _) in places.items()}
-        for at, (event, series) in enumerate(zip(events, encoded.series, strict=True)):
-            if series is None:
-                continue
-            time_ns = event.time_ns
-            if not TIME_MIN_NS <= time_ns <= TIME_MAX_NS:
-                encoded.reasons[at] = "its time is outside of what InfluxDB can store"
-                continue
-            place = event.id[:_PRODUCER_BYTES], time_ns // 1000 // HOUR_US
-            if time_ns % 100 and not is_replay:  # is_measured(), which most events are
-                identities[at] = tags_of[place], measured_time_ns(event)
-                continue
-            slot, lanes = places[place]
-            if is_replay:
-                identity = replayed_identity(event, slot)
-            elif event.id in known:
-                identity = known[event.id]
-            else:
-                number = lanes.number(event, series.lane)
-                identity = known[event.id] = set_identity(event, slot, number)
-            identities[at] = identity.tags, identity.time_ns
-        return identities
-
-    def _find_old(
-        self, books: Books, events: Sequence[Event], places: Mapping[Place, tuple[int, Lanes]]
-    ) -> None:
-        """Find the identities of events that may have been written before, in another order."""
-        if books.is_replay:
-            return
-        doubtful = [
-            event
-            for event in events
-            if not is_measured(event.time_ns)
-            and event.id not in books.identities
-            and places[place_of(event)][1].may_be_old(event)
-        ]
-        if not doubtful:
-            return
-        found = self._look_up(doubtful)
-        for event in doubtful:
-            if event.id in found:
-                slot = places[place_of(event)][0]
-                books.identities[event.id] = Identity(slot, *found[event.id])
-
     # --- requests
 
-    def _send(self, lines: Sequence[Line]) -> dict[int, str]:
+    def _send(self, lines: Lines) -> dict[int, str]:
         """Send lines; return the reasons of those that are refused, all others are in."""
-        if not lines:
+        if not lines.texts:
             return {}
         try:
-            self._post(lines)
-        except TooLarge as error:
-            # All of it may be good.
-            return {lines[0][0]: str(error)} if len(lines) == 1 else self._send_halves(lines)
-        except (Malformed, PartlyRefused) as error:
+            self._post(lines.texts)
+        except (TooLarge, Malformed, PartlyRefused) as error:
             if isinstance(error, PartlyRefused):
                 fault("influx_partly_refused")
-            # The server does not say which, or says so in prose.
-            return {lines[0][0]: str(error)} if len(lines) == 1 else self._send_halves(lines)
+            if len(lines.texts) == 1:
+                return {lines.places[0]: str(error)}
+            # What is too large may be good; of others, the server says in prose which are bad.
+            middle = len(lines.texts) // 2
+            others = lines.cut(middle, len(lines.texts))
+            return self._send(lines.cut(0, middle)) | self._send(others)
         return {}
 
-    def _send_halves(self, lines: Sequence[Line]) -> dict[int, str]:
-        middle = len(lines) // 2
-        return self._send(lines[:middle]) | self._send(lines[middle:])
-
-    def _post(self, lines: Sequence[Line]) -> None:
-        body = "\n".join([text for _, text in lines]).encode()
+    def _post(self, lines: Sequence[str]) -> None:
+        body = "\n".join(lines).encode()
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self._gzip_level:
             packer = zlib.compressobj(self._gzip_level, zlib.DEFLATED, _GZIP_WINDOW_BITS)
             body = packer.compress(body) + packer.flush()
             headers["Content-Encoding"] = "gzip"
         self._api.call("POST", WRITE_PATH, self._parameters, body, headers)
-
-
-def _line(event: Event, series: str, fields: str, tags: str, time_ns: int) -> str:
-    if event.trace_id:
-        fields += f'{"," if fields else ""}{TRACE_FIELD}="{escape_text(event.trace_id)}"'
-    comma = "," if fields else ""
-    return f'{series}{tags} {fields}{comma}{ID_FIELD}="{event.id.hex()}" {time_ns}'
 
 
 def _rejected(reasons: Mapping[int, str]) -> RejectedEvents:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from influx.strict_line_protocol import LineError, parse, parse_line
 
 from tailrace.backends.influx_layout import (
-    ID_FIELD,
     KINDS,
     PLAIN,
     decode,
@@ -25,7 +24,7 @@ from tailrace.backends.influx_layout import (
     field_value,
     typed_key,
 )
-from tailrace.backends.line_protocol import LineEncoder
+from tailrace.backends.line_protocol import LineEncoder, Marks
 from tailrace.pipeline.event import INT_MAX, INT_MIN, Event
 
 HARD = (
@@ -67,15 +66,12 @@ _BATCH = 500
 def encoded(events: list[Event]) -> tuple[list[str | None], dict[int, str]]:
     """Return each event's line, with its place for a time; ``None`` where it is refused."""
     found = LineEncoder().encode(events)
-    lines: list[str | None] = []
-    for at, (series, fields) in enumerate(zip(found.series, found.fields, strict=True)):
-        if series is None or at in found.reasons:
-            assert found.reasons[at], "a refusal says why"
-            lines.append(None)
-        else:
-            own = f'{fields},{ID_FIELD}="x"' if fields else f'{ID_FIELD}="x"'
-            lines.append(f"{series.text} {own} {at}")
-    return lines, found.reasons
+    marks = Marks(["x"] * len(events), [str(at) for at in range(len(events))])
+    made = found.lines(marks)
+    lines = dict(zip(made.places, made.texts, strict=True))
+    assert all(found.reasons.values()), "a refusal says why"
+    assert lines.keys() == set(range(len(events))) - found.reasons.keys()
+    return [lines.get(at) for at in range(len(events))], found.reasons
 
 
 def event(
@@ -252,12 +248,14 @@ def test_typed_keys_are_what_readers_look_for() -> None:
 
 def test_random_times_are_exact_to_the_nanosecond() -> None:
     """Times are integers all the way: nothing is divided, so there is nothing to round."""
-    from tailrace.backends.influx_identity import measured_identity, set_identity
+    from tailrace.backends.influx_identity import measured_times_ns, set_identity
 
     randomly = random.Random(3)
-    for _ in range(20_000):
-        time_ns = randomly.randrange(INT_MIN + 2_000, INT_MAX - 2_000)
-        made = Event("m", time_ns, {}, {}, id=randomly.randbytes(16))
-        number = randomly.randrange(10**6)
-        for identity in (measured_identity(made, 0), set_identity(made, 0, number)):
-            assert identity.time_ns // 1000 == time_ns // 1000
+    times = [randomly.randrange(INT_MIN + 2_000, INT_MAX - 2_000) for _ in range(20_000)]
+    made = [Event("m", time_ns, {}, {}, id=randomly.randbytes(16)) for time_ns in times]
+    measured = measured_times_ns([one.id for one in made], times)
+    for one, measured_ns in zip(made, measured, strict=True):
+        set_ns = set_identity(one, 0, randomly.randrange(10**6)).time_ns
+        assert measured_ns // 1000 == set_ns // 1000 == one.time_ns // 1000
+        number = int.from_bytes(one.id[10:], "big")
+        assert measured_ns % 1000 == 900 + number % 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -76,6 +77,28 @@ def test_a_replay_with_other_batches_changes_nothing(
         before = dict(fake_influx.points)
     drain(fake_backend(), stream)
     assert len(stored(fake_influx)) == sent == len(fake_influx.points)
+
+
+@pytest.mark.parametrize("bad", [0, 150, 299])
+@pytest.mark.parametrize("fields", [{"amount": math.nan}, {"amount": 1.5, "clash": 1}])
+def test_a_refused_event_does_not_change_which_points_the_others_are(
+    fake_backend: MakeBackend, fake_influx: FakeInflux, bad: int, fields: dict[str, Any]
+) -> None:
+    """The others are in when the batch is gone through again, frame by frame.
+
+    We refuse the first kind, and the server the second, with a 422.
+    """
+    fake_influx.types["checkout", "clash"] = str
+    stream = MemoryStream(CONFIG)
+    producer = Producer(1, {})
+    for start in range(0, 300, 100):
+        wires = [WIRE] * 100
+        if start <= bad < start + 100:
+            wires[bad - start] = (*WIRE[:3], fields, None)
+        payload = producer.payload(wires)
+        stream.send(0, [producer.frame(0, ["checkout"] * 100, payload)[1]])
+    drain(fake_backend(LINES_MAX=100), stream)
+    assert len(stored(fake_influx)) == len(fake_influx.points) == 299
 
 
 def test_what_was_committed_and_is_written_again_in_any_order_stays_the_same(
