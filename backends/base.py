@@ -129,6 +129,9 @@ class BaseBackend(ContinuousAggregates, ABC):
     features: ClassVar[Features] = Features()
     options: ClassVar[Mapping[str, type | tuple[type, ...]]] = {}
     """Names and types of what ``OPTIONS`` may hold."""
+    batch_factor: ClassVar[int] = 1
+    """How many times ``DRAIN_BATCH_EVENTS`` one of its transactions may have; more than 1 where a
+    long one keeps nobody waiting, and the server idles between two."""
 
     def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
         """Take the configuration; connect to nothing yet.

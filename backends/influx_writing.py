@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from tailrace.pipeline.errors import RejectedEvents
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.faults import fault
 
+from .gzip_bodies import gzipped
 from .influx_client import WRITE_PATH, InfluxApi, Malformed, PartlyRefused, TooLarge
 from .influx_marks import LookUp, Places, marks
 from .influx_names import InfluxNames, Register
@@ -20,7 +20,6 @@ from .line_protocol import TIME_MAX_NS, TIME_MIN_NS, LineEncoder, Lines
 
 REFUSED_KEPT = 10_000
 """Ids of refused events that are remembered, so that the server is asked about them once."""
-_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 REQUESTS_AT_ONCE = 3
 """How many parts of a batch are on their way at once; the server takes them side by side."""
 
@@ -173,8 +172,7 @@ class InfluxWriter:
         body = "\n".join(lines).encode()
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self._gzip_level:
-            packer = zlib.compressobj(self._gzip_level, zlib.DEFLATED, _GZIP_WINDOW_BITS)
-            body = packer.compress(body) + packer.flush()
+            body = gzipped(body, self._gzip_level)
             headers["Content-Encoding"] = "gzip"
         self._api.call("POST", WRITE_PATH, self._parameters, body, headers)
 

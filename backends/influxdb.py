@@ -66,6 +66,7 @@ class InfluxDBBackend(InfluxRollups):
     """
 
     features: ClassVar[Features] = Features(transactional_checkpoint=False)
+    batch_factor: ClassVar[int] = 3
     options: ClassVar = {
         **dict.fromkeys(("URL", "TOKEN", "ORG", "BUCKET", "BOOKS_ALIAS"), str),
         **dict.fromkeys(("SSL_CA_CERT", "CERT_FILE", "CERT_KEY_FILE"), str),

@@ -48,6 +48,7 @@ class PostgresBackend(DjangoDBBackend):
       ``"auto"``, the default, which asks the server.
     """
 
+    batch_factor: ClassVar[int] = 2
     options: ClassVar = {
         **DjangoDBBackend.options,
         "PARTITION": (str, NoneType),

@@ -41,6 +41,8 @@ class Backend(Protocol):
 
     alias: str
 
+    @property
+    def batch_factor(self) -> int: ...
     def read_checkpoint(self, shard: int) -> Checkpoint | None: ...
     def create_checkpoint(self, checkpoint: Checkpoint) -> None: ...
     def transaction(self, shard: int) -> AbstractContextManager[Any]: ...
@@ -80,6 +82,7 @@ class Drain:
         self._backend = backend
         self._accepts = accepts
         self._aliases = list(aliases)
+        self._batch_events = config.drain_batch_events * backend.batch_factor
 
     def run(self, shard: int, seconds: float) -> DrainResult:
         """Drain a shard until it is empty or the time is up.
@@ -95,7 +98,7 @@ class Drain:
         total = 0
         with (
             self._stream.lease(shard, alias, LEASE_SECONDS) as is_ours,
-            reading(self._stream, shard, self._config.drain_batch_events) as reader,
+            reading(self._stream, shard, self._batch_events) as reader,
         ):
             if not is_ours:
                 return DrainResult(0, is_empty=True)

@@ -36,6 +36,7 @@ class CrashingBackend:
         self._backend = backend
         self._has_committed = has_committed
         self.alias = backend.alias
+        self.batch_factor: int = backend.batch_factor
         self.read_checkpoint: Callable[[int], Checkpoint | None] = backend.read_checkpoint
         self.create_checkpoint = backend.create_checkpoint
 
