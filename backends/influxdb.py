@@ -7,8 +7,8 @@
         "OPTIONS": {"URL": "http://localhost:8086", "TOKEN": token, "ORG": "acme", "BUCKET": "web"},
     }}}
 
-How an event lies there is in ``influx_layout.py``, which point it is in ``influx_identity.py``, and
-what the server's answers mean in ``influx_client.py``. The books (checkpoints, marks, ledger, dead
+How an event lies there is in ``influx/layout.py``, which point it is in ``influx/identity.py``, and
+what the server's answers mean in ``influx/answers.py``. The books (checkpoints, marks, ledger, dead
 letters) are on a Django database: points are written first, the books after, and writing a point
 again changes nothing.
 """
@@ -31,13 +31,14 @@ from tailrace.pipeline.event import Event
 from tailrace.pipeline.parked import LIST_LETTERS, LetterCount, LetterSelection, ListedLetter
 
 from .base import Features, Transaction
-from .influx_books import InfluxBooks, InfluxTransaction
-from .influx_client import InfluxApi, Missing, Server
-from .influx_direct import DirectBooks, DirectProducer
-from .influx_reading.identities import stored_identities
-from .influx_rollups import InfluxRollups
-from .influx_server import Buckets, Capabilities, probe
-from .influx_writing import InfluxWriter
+from .influx.answers import Missing
+from .influx.books import InfluxBooks, InfluxTransaction
+from .influx.client import InfluxApi, Server
+from .influx.direct import DirectBooks, DirectProducer
+from .influx.reading.identities import stored_identities
+from .influx.rollups import InfluxRollups
+from .influx.server import Buckets, Capabilities, probe
+from .influx.writing import InfluxWriter
 from .readings import reading_event
 
 _NUMBER = (int, float)

@@ -4,13 +4,13 @@ https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/
 
 Every name and every text goes in such that a parser gets it back: what the protocol has no way to
 write (a control character or a backslash in a name, an empty tag) is encoded by
-``influx_layout``; what no encoding helps against (a lone surrogate, a NaN, an integer
+``influx/layout.py``; what no encoding helps against (a lone surrogate, a NaN, an integer
 beyond 64 bits, a name too long for the server) raises :class:`Unencodable`, with the reason.
 
 Telemetry repeats itself: the same measurements and tags, the same fields of the same types. So
 the part before the fields is made once a series, what stands between values once a shape, and
-values are gone through column by column (``line_shapes``, ``line_columns``). A line is one ``join``
-of all that.
+values are gone through column by column (``influx/line_shapes.py``, ``influx/line_columns.py``). A
+line is one ``join`` of all that.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from tailrace.pipeline.event import INT_MAX, INT_MIN, Event
 
-from .influx_layout import ID_FIELD, KIND_OF_TYPE, TRACE_FIELD
-from .line_columns import AFTER, BEFORE, column_texts, escape_text, number_texts
-from .line_names import (
+from .influx.layout import ID_FIELD, KIND_OF_TYPE, TRACE_FIELD
+from .influx.line_columns import AFTER, BEFORE, column_texts, escape_text, number_texts
+from .influx.line_names import (
     KEY_MAX_BYTES,
     Field,
     Names,
@@ -35,7 +35,7 @@ from .line_names import (
     series_text,
     utf8,
 )
-from .line_shapes import Part, chosen, parts_of, tag_keys
+from .influx.line_shapes import Part, chosen, parts_of, tag_keys
 
 TIME_MIN_NS, TIME_MAX_NS = INT_MIN + 1_000, INT_MAX - 1_000
 """The ends of 64 bits are InfluxDB's own."""

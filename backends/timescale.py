@@ -21,18 +21,18 @@ from .postgres_transaction import Insert
 from .reading.columns import ReadingSchema
 from .retention.orm import OrmRetention
 from .rollups.changes import source_key
-from .timescale_chunks import (
+from .timescaledb.chunks import (
     chunk_spans,
     drop_chunks,
     is_events_hypertable,
     make_events_hypertable,
     make_reading_hypertables,
 )
-from .timescale_continuous import TimescaleContinuous
-from .timescale_operations import CreateHypertable
-from .timescale_policies import TimescalePolicies
-from .timescale_probe import Capabilities, check_messages, probe
-from .timescale_reading import TimescaleReader
+from .timescaledb.continuous import TimescaleContinuous
+from .timescaledb.operations import CreateHypertable
+from .timescaledb.policies import TimescalePolicies
+from .timescaledb.probe import Capabilities, check_messages, probe
+from .timescaledb.reading import TimescaleReader
 
 __all__ = ["CreateHypertable", "TimescaleDBBackend"]
 

@@ -14,7 +14,7 @@ class InfluxProducer(models.Model):
     hour = models.BigIntegerField(help_text="Of the events' time: hours since 1970.")
     producer = models.CharField(max_length=20)
     slot = models.PositiveIntegerField(help_text="Written as the tag tailrace.slot, unless 0.")
-    state = models.BinaryField(default=b"", help_text="See backends/influx_identity.py.")
+    state = models.BinaryField(default=b"", help_text="See backends/influx/identity.py.")
     updated_at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:

@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "state",
-                    models.BinaryField(default=b"", help_text="See backends/influx_identity.py."),
+                    models.BinaryField(default=b"", help_text="See backends/influx/identity.py."),
                 ),
                 (
                     "updated_at",

@@ -119,8 +119,8 @@ class Bench:
 
     def time(self, name: str, work: Callable[[str], Any]) -> None:
         """Let one of them write into a fresh bucket, and check that all of it is there."""
-        from tailrace.backends.influx_client import InfluxApi, Server
-        from tailrace.backends.influx_server import Buckets
+        from tailrace.backends.influx.client import InfluxApi, Server
+        from tailrace.backends.influx.server import Buckets
 
         self.buckets += 1
         bucket = f"bench {os.getpid()} {self.buckets}"

@@ -14,7 +14,7 @@ from django.db import connections
 from influx.fake_server import TOKEN, FakeInflux
 from influx.servers import InfluxAddress, NoInflux, real_influx
 
-from tailrace.backends.influx_server import Buckets
+from tailrace.backends.influx.server import Buckets
 from tailrace.backends.influxdb import InfluxDBBackend
 from tailrace.backends.private_connection import close_private_connections
 

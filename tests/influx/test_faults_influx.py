@@ -17,8 +17,8 @@ from influx.servers import InfluxAddress
 from influx.stored import events_in
 from servers import RedisServer
 
-from tailrace.backends.influx_client import InfluxApi, Server
-from tailrace.backends.influx_server import Buckets
+from tailrace.backends.influx.client import InfluxApi, Server
+from tailrace.backends.influx.server import Buckets
 
 pytestmark = pytest.mark.faults
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from influx.strict_line_protocol import LineError, parse, parse_line
 
-from tailrace.backends.influx_layout import (
+from tailrace.backends.influx.layout import (
     KINDS,
     PLAIN,
     decode,
@@ -248,7 +248,7 @@ def test_typed_keys_are_what_readers_look_for() -> None:
 
 def test_random_times_are_exact_to_the_nanosecond() -> None:
     """Times are integers all the way: nothing is divided, so there is nothing to round."""
-    from tailrace.backends.influx_identity import measured_times_ns, set_identity
+    from tailrace.backends.influx.identity import measured_times_ns, set_identity
 
     randomly = random.Random(3)
     times = [randomly.randrange(INT_MIN + 2_000, INT_MAX - 2_000) for _ in range(20_000)]

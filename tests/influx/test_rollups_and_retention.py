@@ -13,8 +13,8 @@ from influx.servers import InfluxAddress
 from influx.test_tasks import HOUR, MINUTE, NOON, Stored, points
 from readings.station.models import WeatherStationReading
 
-from tailrace.backends.influx_retention import BUCKET_LEAST_SECONDS, bucket_seconds
-from tailrace.backends.influx_server import Buckets
+from tailrace.backends.influx.retention import BUCKET_LEAST_SECONDS, bucket_seconds
+from tailrace.backends.influx.server import Buckets
 from tailrace.backends.registry import backends
 from tailrace.backends.testing.reading_data import make
 from tailrace.pipeline.config import BackendConfig, Config

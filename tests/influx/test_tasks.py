@@ -13,7 +13,7 @@ from influx.servers import InfluxAddress
 from influxdb_client import InfluxDBClient
 from readings.station.models import WeatherStationReading
 
-from tailrace.backends.influx_tasks import ROLLUP_TAG
+from tailrace.backends.influx.tasks import ROLLUP_TAG
 from tailrace.backends.testing.reading_data import make
 from tailrace.backends.testing.reading_tools import ReaderTools
 from tailrace.pipeline.errors import NotSupportedByBackend
@@ -222,7 +222,7 @@ def test_what_a_task_cannot_do_is_said(
 
 
 def test_a_server_without_tasks_says_so(fake_backend: MakeBackend, monkeypatch: Any) -> None:
-    from tailrace.backends.influx_server import Capabilities
+    from tailrace.backends.influx.server import Capabilities
 
     backend = fake_backend()
     old = Capabilities("InfluxDB 1", "1.8.10", queries=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from influx.servers import free_port
 
-from tailrace.backends.influx_server import Capabilities
+from tailrace.backends.influx.server import Capabilities
 from tailrace.backends.influxdb import InfluxDBBackend
 from tailrace.backends.testing.reading_data import make
 from tailrace.backends.testing.reading_tools import ReaderTools

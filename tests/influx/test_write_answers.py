@@ -14,7 +14,7 @@ from influx.fake_server import FakeInflux, Scripted
 from influx.stored import events_of
 from influx.strict_line_protocol import Point
 
-from tailrace.backends.influx_client import retry_after_seconds
+from tailrace.backends.influx.answers import retry_after_seconds
 from tailrace.backends.testing import MemoryStream
 from tailrace.backends.testing.draining import CONFIG, drain
 from tailrace.backends.testing.frames import issue, make_events, wire_event

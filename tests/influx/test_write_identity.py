@@ -14,7 +14,7 @@ from influx.fake_server import FakeInflux
 from influx.stored import events_of
 from influx.test_write_answers import OPEN, commit, ids, stored
 
-from tailrace.backends.influx_identity import Lanes
+from tailrace.backends.influx.identity import Lanes
 from tailrace.backends.testing import MemoryStream
 from tailrace.backends.testing.draining import CONFIG, CrashingBackend, InjectedCrash, drain
 from tailrace.backends.testing.frames import EVENT_TIME_NS, make_events

@@ -12,9 +12,9 @@ import pytest
 from postgres_alias import postgres_alias
 from timescale.weather.models import WeatherReading
 
-from tailrace.backends import timescale_probe
 from tailrace.backends.private_connection import close_private_connections
 from tailrace.backends.timescale import TimescaleDBBackend
+from tailrace.backends.timescaledb import probe
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.errors import ConfigurationError, NotSupportedByBackend
 from tailrace.pipeline.event import Event, ns_from_datetime
@@ -269,9 +269,9 @@ class TestApacheLicence:
     @pytest.fixture(autouse=True)
     def _apache(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def probe_apache(connection: Any) -> Any:
-            return dataclasses.replace(timescale_probe.probe(connection), license="apache")
+            return dataclasses.replace(probe.probe(connection), license="apache")
 
-        for module in ("timescale", "timescale_policies", "timescale_continuous"):
+        for module in ("timescale", "timescaledb.policies", "timescaledb.continuous"):
             monkeypatch.setattr(f"tailrace.backends.{module}.probe", probe_apache)
 
     def test_hypertables_work(self, backend: TimescaleDBBackend, weather: Weather) -> None:

@@ -18,7 +18,7 @@ from timescale.weather.models import WeatherReading
 from tailrace.backends.postgres import PostgresBackend
 from tailrace.backends.private_connection import private_connection
 from tailrace.backends.timescale import TimescaleDBBackend
-from tailrace.backends.timescale_spans import SPANS_MAX, Span, gaps, raw_spans
+from tailrace.backends.timescaledb.spans import SPANS_MAX, Span, gaps, raw_spans
 from tailrace.pipeline.errors import NotSupportedByBackend
 
 from .conftest import NEW_YEAR, ROWS, STEP, Weather

@@ -19,7 +19,7 @@ from tailrace.backends.retention import slices
 from tailrace.backends.retention import sweep as sweep_module
 from tailrace.backends.rollups.declared import register_rollup, unregister_rollup
 from tailrace.backends.timescale import TimescaleDBBackend
-from tailrace.backends.timescale_chunks import joined
+from tailrace.backends.timescaledb.chunks import joined
 from tailrace.backends.written_models import _by_measurement
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.config import Config

@@ -27,7 +27,7 @@ CLIENTS = {
         "django_integration/celery_app.py",
     ),
     "kombu": ("pipeline/tasks.py", "pipeline/schedule.py"),
-    "influxdb_client": ("backends/influx_client.py",),
+    "influxdb_client": ("backends/influx/client.py",),
     "pyarrow": ("pipeline/interchange/parquet.py",),
     "psycopg": (
         "backends/postgres",

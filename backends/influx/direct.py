@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from .influx_books import Name, admitted, placed, tag_values
-from .influx_identity import Identity, Lanes, Place
+from .identity import Identity, Lanes, Place
+from .rows import Name, admitted, placed, tag_values
 
 _DIRECT_SHARD = b"\xff\xff"
 _PLACES_MAX = 1_000
@@ -62,7 +62,7 @@ class DirectBooks:
         self.identities: dict[bytes, Identity] = {}
 
     def admit(self, names: Collection[Name], limit: int) -> Mapping[Name, str | None]:
-        """Store names; see :func:`tailrace.backends.influx_books.admitted`."""
+        """Store names; see :func:`tailrace.backends.influx.rows.admitted`."""
         return admitted(self._objects("InfluxName"), self._backend, names, limit)[0]
 
     def tag_values(self, measurement: str, tag: str) -> Collection[str]:

@@ -1,4 +1,4 @@
-"""Names as points have them: what reading needs of ``influx_layout``."""
+"""Names as points have them: what reading needs of ``influx/layout.py``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tailrace.backends import influx_layout as layout
+from tailrace.backends.influx import layout
 
 ID = layout.ID_FIELD
 TRACE = layout.TRACE_FIELD

@@ -21,15 +21,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tailrace.backends.rollups.declaration import from_text, to_text
 from tailrace.pipeline.errors import BackendMisconfigured
 from tailrace.pipeline.rollup import Rollup
 
-from .influx_client import InfluxApi, Malformed
-from .influx_reading import flux, stored
-from .influx_reading.flux import Flux
-from .influx_reading.selection import Ask, of_fields, to_ns
-from .influx_server import Buckets
-from .influx_task_scripts import (
+from .answers import Malformed
+from .client import InfluxApi
+from .reading import flux, stored
+from .reading.flux import Flux
+from .reading.selection import Ask, of_fields, to_ns
+from .server import Buckets
+from .task_scripts import (
     DAY_SECONDS,
     IMPORTS,
     NUMBERS_ONLY,
@@ -40,7 +42,6 @@ from .influx_task_scripts import (
     seconds_of,
     source_of,
 )
-from .rollups.declaration import from_text, to_text
 
 ROLLUP_TAG = "tailrace.rollup"
 TASKS_LISTED = 500

@@ -16,18 +16,18 @@ from typing import Any, Protocol
 
 from django.apps import apps
 
+from tailrace.backends.written_models import measurement_of, written_models
 from tailrace.pipeline.interval import Interval
 from tailrace.pipeline.retention import EVERYTHING, Policy, level_policy, source_policy
 from tailrace.pipeline.rollup import Rollup
 
-from .influx_client import Missing
-from .influx_reading import flux, stored
-from .influx_reading.deletion import predicate, rfc3339
-from .influx_reading.flux import Flux
-from .influx_reading.selection import to_ns
-from .influx_server import Buckets
-from .influx_tasks import ROLLUP_TAG
-from .written_models import measurement_of, written_models
+from .answers import Missing
+from .reading import flux, stored
+from .reading.deletion import predicate, rfc3339
+from .reading.flux import Flux
+from .reading.selection import to_ns
+from .server import Buckets
+from .tasks import ROLLUP_TAG
 
 BUCKET_LEAST_SECONDS = 3600
 _MEASUREMENTS = Flux('import "influxdata/influxdb/schema"')

@@ -4,7 +4,7 @@ Both must be the same whenever an event is written again, by whatever process. S
 looked up in the books, and what is new is committed there before it is used.
 
 **Fields** have one type in InfluxDB. The first that a field has gets the field's own name
-(``influx_layout``).
+(``influx/layout.py``).
 
 **Tags.** Each combination of tag values is a series, and series are what InfluxDB's memory goes to.
 A tag that has as many values as it may have admits no others: those become ``__overflow__``, so
@@ -20,7 +20,7 @@ from typing import Protocol
 from tailrace.pipeline.event import DEVICE_TAG, Event
 from tailrace.pipeline.normalize import OVERFLOW_TAG
 
-from .influx_layout import encode_name, typed_key
+from .layout import encode_name, typed_key
 from .line_names import Field
 
 logger = logging.getLogger("tailrace")

@@ -9,21 +9,21 @@ from typing import Any
 
 from django.apps import apps
 
+from tailrace.backends.base import BaseBackend
+from tailrace.backends.registry import backends
+from tailrace.backends.rollups.continuous import continuous_rollup
+from tailrace.backends.written_models import measurement_of
 from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
 from tailrace.pipeline.interval import Buckets as TimeBuckets
 from tailrace.pipeline.interval import Interval, aware
 from tailrace.pipeline.retention import Policy
 from tailrace.pipeline.rollup import PERCENTILES, Rollup, rollups_of
 
-from .base import BaseBackend
-from .influx_client import InfluxApi
-from .influx_reading import InfluxReader
-from .influx_retention import Swept, apply
-from .influx_server import Buckets, Capabilities
-from .influx_tasks import RollupTasks
-from .registry import backends
-from .rollups.continuous import continuous_rollup
-from .written_models import measurement_of
+from .client import InfluxApi
+from .reading import InfluxReader
+from .retention import Swept, apply
+from .server import Buckets, Capabilities
+from .tasks import RollupTasks
 
 logger = logging.getLogger("tailrace")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from tailrace.backends.line_protocol import Encoded, Marks
 from tailrace.pipeline.event import Event
 
-from .influx_identity import (
+from .identity import (
     Identity,
     Lanes,
     Place,
@@ -21,7 +22,6 @@ from .influx_identity import (
     slot_tag,
 )
 from .line_columns import number_texts
-from .line_protocol import Encoded, Marks
 
 
 class Places(Protocol):

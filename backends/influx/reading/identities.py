@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from tailrace.backends.influx_layout import BURST_TAG
+from tailrace.backends.influx.layout import BURST_TAG
 from tailrace.pipeline.event import Event
 
 from . import flux, stored

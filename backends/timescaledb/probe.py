@@ -11,10 +11,9 @@ from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
+from tailrace.backends.statements import statement
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.interval import Interval
-
-from .statements import statement
 
 MIN_VERSION = (2, 7)
 """Continuous aggregates as ours, and what reads them, came with 2.7 (May 2022)."""

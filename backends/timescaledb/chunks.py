@@ -8,14 +8,14 @@ from datetime import datetime
 from django.db import connections, router, transaction
 from psycopg import sql
 
+from tailrace.backends.partitions import LOCK_MS, PATIENCE_SECONDS, Dropped, MayGo, Partitions
+from tailrace.backends.statements import statement
+from tailrace.backends.written_models import is_reading, written_models
 from tailrace.pipeline.errors import BackendError, NotSupportedByBackend
 from tailrace.pipeline.interval import Interval
 
-from .partitions import LOCK_MS, PATIENCE_SECONDS, Dropped, MayGo, Partitions
-from .statements import statement
-from .timescale_convert import find, time_column, to_hypertable
-from .timescale_probe import Capabilities
-from .written_models import is_reading, written_models
+from .convert import find, time_column, to_hypertable
+from .probe import Capabilities
 
 logger = logging.getLogger("tailrace")
 

@@ -15,11 +15,11 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
+from tailrace.backends.statements import statement
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.interval import Interval
 
-from .statements import statement
-from .timescale_probe import Capabilities, as_parameters
+from .probe import Capabilities, as_parameters
 
 _MARK = "tailrace: "
 _TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")

@@ -10,9 +10,9 @@ from django.db.migrations.operations.base import Operation
 
 from tailrace.pipeline.interval import Interval, parse_interval
 
-from .timescale_convert import to_hypertable
-from .timescale_plain import to_plain_table
-from .timescale_probe import probe
+from .convert import to_hypertable
+from .plain import to_plain_table
+from .probe import probe
 
 
 class CreateHypertable(Operation):

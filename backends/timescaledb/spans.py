@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from tailrace.backends.reading.query import Window
 from tailrace.pipeline.interval import ORIGIN
-
-from .reading.query import Window
 
 SPANS_MAX = 64
 """Stretches of time in one query; beyond, those closest together are taken as one."""

@@ -15,7 +15,7 @@ import msgspec
 
 from tailrace.pipeline.event import INT_MAX, INT_MIN
 
-from .influx_layout import encode_text
+from .layout import encode_text
 
 Refuse = Callable[[int, str], None]
 """Takes a value's place in its column, and what is wrong with it."""

@@ -10,14 +10,14 @@ from typing import Any
 from django.db import connections, router
 from psycopg import sql
 
+from tailrace.backends.django_errors import translated_errors
+from tailrace.backends.private_connection import private_connection
+from tailrace.backends.reading.columns import ReadingSchema
+from tailrace.backends.reading.query import AggregateQuery
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.interval import Interval, aware, parse_interval
 
-from .django_errors import translated_errors
-from .private_connection import private_connection
-from .reading.columns import ReadingSchema
-from .reading.query import AggregateQuery
-from .timescale_aggregates import (
+from .aggregates import (
     Definition,
     Found,
     add_policy,
@@ -25,9 +25,9 @@ from .timescale_aggregates import (
     create_statement,
     find_aggregates,
 )
-from .timescale_convert import find, time_column
-from .timescale_policies import Hypertable, IntervalLike, database_errors_told
-from .timescale_probe import probe
+from .convert import find, time_column
+from .policies import Hypertable, IntervalLike, database_errors_told
+from .probe import probe
 
 
 class TimescaleContinuous:

@@ -10,10 +10,10 @@ from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
+from tailrace.backends.statements import statement
 from tailrace.pipeline.errors import NotSupportedByBackend
 
-from .statements import statement
-from .timescale_convert import (
+from .convert import (
     Index,
     Relation,
     check_constraints_now,

@@ -6,7 +6,7 @@ A point has the event's measurement, tags and fields, and reserved names beside 
 
 ========================  ======================================================================
 tag ``tailrace.slot``     which producer; absent for the first of each hour. Hidden on reading.
-tag ``tailrace.burst``    usually absent; see ``influx_identity.py``. Hidden on reading.
+tag ``tailrace.burst``    usually absent; see ``influx/identity.py``. Hidden on reading.
 field ``tailrace.id``     always there: the event's id, 32 hexadecimal digits
 field ``tailrace.trace``  the trace id, where there is one
 time                      the event's microsecond, and three digits of ours: ``// 1000``

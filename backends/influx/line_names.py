@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tailrace.pipeline.event import Event
 
-from .influx_layout import encode_name, encode_value, typed_key
+from .layout import encode_name, encode_value, typed_key
 
 KEY_MAX_BYTES = 60_000
 """InfluxDB allows 65,535 for measurement, tags and the name of a field together."""

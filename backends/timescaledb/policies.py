@@ -10,15 +10,15 @@ from typing import Any
 from django.db import Error, InterfaceError, OperationalError, connections, router, transaction
 from psycopg import sql
 
+from tailrace.backends.django_errors import translated_errors
+from tailrace.backends.private_connection import private_connection
+from tailrace.backends.reading.columns import ReadingSchema
+from tailrace.backends.statements import statement
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.interval import Interval, parse_interval
 
-from .django_errors import translated_errors
-from .private_connection import private_connection
-from .reading.columns import ReadingSchema
-from .statements import statement
-from .timescale_convert import Relation, find, time_column
-from .timescale_probe import Capabilities, as_parameters, probe
+from .convert import Relation, find, time_column
+from .probe import Capabilities, as_parameters, probe
 
 IntervalLike = str | timedelta | Interval
 

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
+from tailrace.backends.line_protocol import TIME_MAX_NS, TIME_MIN_NS, LineEncoder, Lines
 from tailrace.pipeline.errors import RejectedEvents
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.faults import fault
 
+from .answers import Malformed, PartlyRefused, TooLarge
+from .client import WRITE_PATH, InfluxApi
 from .gzip_bodies import gzipped
-from .influx_client import WRITE_PATH, InfluxApi, Malformed, PartlyRefused, TooLarge
-from .influx_marks import LookUp, Places, marks
-from .influx_names import InfluxNames, Register
-from .line_protocol import TIME_MAX_NS, TIME_MIN_NS, LineEncoder, Lines
+from .marks import LookUp, Places, marks
+from .names import InfluxNames, Register
 
 REFUSED_KEPT = 10_000
 """Ids of refused events that are remembered, so that the server is asked about them once."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from psycopg import sql
 
+from tailrace.backends.reading.columns import ReadingSchema, kind_of
+from tailrace.backends.statements import statement
 from tailrace.pipeline.interval import Interval
 
-from .reading.columns import ReadingSchema, kind_of
-from .statements import statement
-from .timescale_convert import Relation
-from .timescale_probe import as_literal
+from .convert import Relation
+from .probe import as_literal
 
 MARK = "tailrace: "
 NAME_MAX_BYTES = 63

@@ -1,27 +1,15 @@
-"""Requests to an InfluxDB server: connections, time limits, and what each answer means.
+"""Requests to an InfluxDB server: connections, time limits and further attempts.
 
 The only module that knows influxdb-client, of which it uses the connection pool with its TLS
 options. The client's own ways to write are not used: ``WriteApi`` collects points in memory and
 only logs those it could not send, and its ``flush()`` is empty.
 
-What an answer means is said once, here:
-
-================  ===============================================================================
-2xx               done
-413               too large: halve it (:class:`TooLarge`)
-400               at least one line is malformed, nothing is written (:class:`Malformed`)
-422               some lines are refused, the others are written (:class:`PartlyRefused`)
-401, 403, 404     misconfigured: token, rights, organisation or bucket. The data is kept.
-429, 503          come again after ``Retry-After`` (seconds or a date); nothing is asked before
-other 5xx         tried again soon, and then later
-no answer         the same: it may be written or not, and writing it again changes nothing
-================  ===============================================================================
+What an answer means is said in ``answers.py``.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import random
 import threading
@@ -29,9 +17,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
@@ -39,50 +24,18 @@ from influxdb_client import InfluxDBClient
 from urllib3.exceptions import HTTPError, SSLError
 
 from tailrace.pipeline.errors import (
-    BackendError,
     BackendMisconfigured,
     TransientBackendError,
 )
 from tailrace.pipeline.faults import fault
 
+from .answers import Answer, check
+
 WRITE_PATH = "/api/v2/write"
 _CONNECTIONS = 10
 _ATTEMPTS = 3
 _FIRST_PAUSE_SECONDS = 0.05
-_RETRY_AFTER_MAX_SECONDS = 600.0
-_SHOWN_MAX_CHARS = 500
 _LINE_BYTES = 65_536
-
-
-class Missing(BackendMisconfigured):
-    """404: no such bucket or organisation, or no such part of the API."""
-
-
-class TooLarge(BackendError):
-    """413: the server takes no body of this size."""
-
-
-class Malformed(BackendError):
-    """400: the server cannot read it; nothing of it is written."""
-
-
-class PartlyRefused(BackendError):
-    """422: some of it is refused for good, the rest is written."""
-
-
-class Answer(NamedTuple):
-    """What a server said."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the body read as JSON; an empty object for what is none."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return {}
 
 
 @dataclass(frozen=True)
@@ -155,7 +108,7 @@ class InfluxApi:
 
         Raises:
             TooLarge, Malformed, PartlyRefused, BackendMisconfigured, TransientBackendError: see
-                the top.
+                ``answers.py``.
         """
         self.check_wait()
         for attempt in range(_ATTEMPTS):
@@ -164,7 +117,7 @@ class InfluxApi:
                     if path == WRITE_PATH:
                         fault("influx_sent")
                     answer = Answer(response.status, response.headers, response.data)
-                self._check(answer)
+                check(answer, self.server.shown)
             except TransientBackendError as error:
                 if error.retry_after_seconds > 0:
                     # Tasks come again every second; they are not to ask before it is time.
@@ -189,7 +142,7 @@ class InfluxApi:
         """
         with self._sent("POST", path, parameters, body, headers) as response:
             if response.status != 200:
-                self._check(Answer(response.status, response.headers, response.data))
+                check(Answer(response.status, response.headers, response.data), self.server.shown)
             rest = b""
             for chunk in response.stream(_LINE_BYTES, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -256,27 +209,6 @@ class InfluxApi:
             pool: urllib3.PoolManager = self._client.api_client.rest_client.pool_manager
             return pool
 
-    def _check(self, answer: Answer) -> None:
-        status = answer.status
-        if 200 <= status < 300:
-            return
-        said = f"InfluxDB at {self.server.shown} says {status}: {_shown(answer)}"
-        if status == 413:
-            raise TooLarge(said)
-        if status == 400:
-            raise Malformed(said)
-        if status == 422:
-            raise PartlyRefused(said)
-        if status == 404:
-            raise Missing(f"{said}. {_ADVICE[status]}")
-        if status in (401, 403):
-            raise BackendMisconfigured(f"{said}. {_ADVICE[status]}")
-        if status in (429, 503):
-            raise TransientBackendError(said, retry_after_seconds(answer.headers))
-        if status >= 500 or status == 408:
-            raise TransientBackendError(said)
-        raise BackendMisconfigured(f"{said}. Is that address an InfluxDB?")
-
 
 class _Body(io.BytesIO):
     """What is sent; tests kill the process when the last byte of it has gone."""
@@ -286,43 +218,6 @@ class _Body(io.BytesIO):
         if not piece:
             fault("influx_body_sent")
         return piece
-
-
-_ADVICE = {
-    401: "Check OPTIONS['TOKEN']",
-    403: "The token of OPTIONS['TOKEN'] may not do that: give it read and write rights to the "
-    "bucket",
-    404: "Check OPTIONS['ORG'] and OPTIONS['BUCKET']; backend.ensure_bucket() makes the bucket",
-}
-
-
-def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float:
-    """Return how long a server wants to be left alone.
-
-    Args:
-        headers: The answer's.
-        now: The present; the clock's without.
-
-    Returns:
-        Seconds, at most ten minutes; 0 where it does not say, or says nothing that is sense.
-    """
-    text = (headers.get("Retry-After") or "").strip()
-    if text.isdecimal() and text.isascii():
-        return min(float(text[:9]), _RETRY_AFTER_MAX_SECONDS)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    left = (moment - (now or datetime.now(UTC))).total_seconds()
-    return min(max(left, 0.0), _RETRY_AFTER_MAX_SECONDS)
-
-
-def _shown(answer: Answer) -> str:
-    said = answer.json()
-    text = said.get("message") or said.get("error") if isinstance(said, dict) else None
-    return str(text or answer.body.decode(errors="replace"))[:_SHOWN_MAX_CHARS].strip()
 
 
 def _give_back(response: urllib3.BaseHTTPResponse) -> None:

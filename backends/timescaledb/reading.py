@@ -17,20 +17,20 @@ from typing import Any, NamedTuple
 
 from django.db import DatabaseError, connections, transaction
 
+from tailrace.backends.reading.columns import ReadingSchema, kind_of
+from tailrace.backends.reading.dialects import Sql
+from tailrace.backends.reading.orm import OrmReader
+from tailrace.backends.reading.query import AggregateQuery
+from tailrace.backends.reading.statement import bucket_number, offset_at, tells_apart
+from tailrace.backends.reading.tables import ReadingTable
+from tailrace.backends.statements import statement
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.interval import Segment
 
-from .reading.columns import ReadingSchema, kind_of
-from .reading.dialects import Sql
-from .reading.orm import OrmReader
-from .reading.query import AggregateQuery
-from .reading.statement import bucket_number, offset_at, tells_apart
-from .reading.tables import ReadingTable
-from .statements import statement
-from .timescale_aggregates import Definition, Found, find_aggregates
-from .timescale_convert import find
-from .timescale_probe import probe
-from .timescale_spans import (
+from .aggregates import Definition, Found, find_aggregates
+from .convert import find
+from .probe import probe
+from .spans import (
     EPOCH,
     MAX_US,
     MIN_US,

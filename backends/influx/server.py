@@ -9,7 +9,8 @@ from typing import Any
 
 from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
 
-from .influx_client import InfluxApi, Malformed, Missing, PartlyRefused
+from .answers import Malformed, Missing, PartlyRefused
+from .client import InfluxApi
 
 _BUCKETS = "/api/v2/buckets"
 _JSON = {"Content-Type": "application/json"}

@@ -7,15 +7,15 @@ from datetime import UTC
 
 from django.apps import apps
 
+from tailrace.backends.reading.columns import ReadingSchema
 from tailrace.pipeline.errors import NotSupportedByBackend
 from tailrace.pipeline.event import DEVICE_TAG
 from tailrace.pipeline.interval import ORIGIN, Interval
 from tailrace.pipeline.rollup import Rollup
 
-from .influx_reading import flux, stored
-from .influx_reading.flux import Flux
-from .influx_reading.selection import to_ns
-from .reading.columns import ReadingSchema
+from .reading import flux, stored
+from .reading.flux import Flux
+from .reading.selection import to_ns
 
 _NS_A_SECOND = 1_000_000_000
 DAY_SECONDS = 86_400

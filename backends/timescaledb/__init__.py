@@ -1,0 +1,1 @@
+"""TimescaleDB: what ``timescale.py`` is made of."""
