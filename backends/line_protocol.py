@@ -260,7 +260,10 @@ def _fields(part: Part) -> Iterator[Field]:
 
 
 def _trace_fields(events: Sequence[Event]) -> list[str] | None:
-    traces = [event.trace_id for event in events]
-    if not any(traces):
+    traces = [event.trace_id or "" for event in events]
+    together = "".join(traces)
+    if not together:
         return None
-    return [f',{TRACE_FIELD}="{escape_text(trace)}"' if trace else "" for trace in traces]
+    if '"' in together or "\\" in together:
+        traces = [escape_text(trace) for trace in traces]
+    return [f',{TRACE_FIELD}="{trace}"' if trace else "" for trace in traces]

@@ -16,6 +16,7 @@ from influx.strict_line_protocol import LineError, parse, parse_line
 from tailrace.backends.influx.layout import (
     KINDS,
     PLAIN,
+    TRACE_FIELD,
     decode,
     decode_field,
     encode_name,
@@ -59,6 +60,7 @@ HARD = (
         "null",
     ),
 )
+TRACES = (None, None, "0af7651916cd43dd8448eb211c80319c", 'a"b\\', "a b,c=d")
 FUZZED_EVENTS = int(os.environ.get("TAILRACE_FUZZED_EVENTS", "4000"))
 _BATCH = 500
 
@@ -75,12 +77,15 @@ def encoded(events: list[Event]) -> tuple[list[str | None], dict[int, str]]:
 
 
 def event(
-    measurement: str = "m", tags: dict[str, str] | None = None, fields: dict[str, Any] | None = None
+    measurement: str = "m",
+    tags: dict[str, str] | None = None,
+    fields: dict[str, Any] | None = None,
+    trace_id: str | None = None,
 ) -> Event:
-    return Event(measurement, 0, tags or {}, fields or {})
+    return Event(measurement, 0, tags or {}, fields or {}, trace_id)
 
 
-def read_back(line: str) -> tuple[str, dict[str, str], dict[str, Any]]:
+def read_back(line: str) -> tuple[str, dict[str, str], dict[str, Any], str | None]:
     """Return what a line says of an event, by the strict parser."""
     point = parse_line(line)
     fields = {}
@@ -89,7 +94,9 @@ def read_back(line: str) -> tuple[str, dict[str, str], dict[str, Any]]:
         if found is not None:
             fields[found[0]] = field_value(found[1], value)
     tags = {decode(key): decode(value) for key, value in point.tags}
-    return decode(point.measurement), tags, fields
+    trace_id = point.fields.get(TRACE_FIELD)
+    assert trace_id is None or isinstance(trace_id, str)
+    return decode(point.measurement), tags, fields, trace_id
 
 
 def check(events: list[Event]) -> int:
@@ -99,7 +106,7 @@ def check(events: list[Event]) -> int:
     for sent, line in zip(events, lines, strict=True):
         if line is not None:
             found = read_back(line)
-            assert found == (sent.measurement, sent.tags, sent.fields)
+            assert found == (sent.measurement, sent.tags, sent.fields, sent.trace_id)
             assert [type(found[2][key]) for key in sent.fields] == [
                 type(value) for value in sent.fields.values()
             ]
@@ -135,7 +142,7 @@ def fuzzed(seed: int, count: int) -> Iterator[Event]:
     for _ in range(count):
         tags = {text(): text() for _ in range(randomly.randrange(4))}
         fields = {text(): value() for _ in range(randomly.randrange(6))}
-        yield event(text(), tags, fields)
+        yield event(text(), tags, fields, randomly.choice(TRACES))
 
 
 def test_fuzzed_events_make_lines_that_the_parser_takes() -> None:
@@ -165,6 +172,7 @@ _events = st.builds(
     _text,
     st.dictionaries(_text, _text, max_size=4),
     st.dictionaries(_text, _values, max_size=5),
+    st.sampled_from(TRACES),
 )
 
 
