@@ -8,9 +8,10 @@ from typing import Any
 from celery import current_app, signals
 
 from .backfill.running import LOOK_SECONDS
+from .quiet_ticks import keep_quiet
 from .recording import close
 from .runtime import Runtime, runtime
-from .tasks import BACKFILLS, CHORE, TICK
+from .tasks import BACKFILLS, CHORE, DRAIN, TICK
 
 # https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
 _DEFAULT_VISIBILITY_SECONDS = 3600.0
@@ -38,7 +39,8 @@ def _entry(task: str, every_seconds: float, queue: str | None) -> dict[str, Any]
 
 
 def connect() -> None:
-    """Take part in every Celery app of this process: beat's schedule and workers' end."""
+    """Take part in every Celery app of this process: beat's schedule, workers' logs and end."""
+    keep_quiet((TICK, DRAIN, CHORE, BACKFILLS))
     # Sent before the first tick, by `worker -B` too.
     signals.beat_init.connect(_on_beat_init, dispatch_uid="tailrace.beat_init")
     # Prefork children end without atexit handlers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +33,10 @@ def test_worker_with_beat_drains_with_nothing_copied(site: Site, app: str) -> No
         time.sleep(0.3)
     site.assert_each_once(numbers)
     site.assert_balanced(captured=1_200, stored=1_200)
+    log = (site.directory / "celery-0.log").read_text()
+    assert "celery@" in log, "INFO is logged"
+    said = [line for line in log.splitlines() if re.search(r"Task tailrace|due task", line)]
+    assert not said, "ticks would bring lines each second"
 
 
 def test_the_names_of_tasks_and_entries(site: Site) -> None:
