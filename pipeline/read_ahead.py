@@ -31,6 +31,8 @@ class Frame(NamedTuple):
     header: FrameHeader | None
     events: list[Event]
     error: str | None
+    is_clean: bool = False
+    """Whether all of its events can be stored, as far as capture knows."""
 
 
 class Reader:
@@ -49,9 +51,12 @@ class Reader:
         self._max_events = max_events
         self._executor: ThreadPoolExecutor | None = None
         self._next: tuple[str, str, Future[list[Frame]]] | None = None
+        self._given: list[Frame] = []
 
     def read(self, after: str, epoch: str) -> list[Frame]:
         """Return a batch of frames, and start on the one that follows it.
+
+        The batch that was returned before is gone then.
 
         Args:
             after: Position.
@@ -61,10 +66,10 @@ class Reader:
         Raises:
             StreamUnavailable: of this batch; what goes wrong ahead is found out by the next.
         """
-        frames = self._taken(after, epoch) or self._read(after)
-        if sum(len(frame.events) for frame in frames) >= self._max_events:
-            self._start(frames[-1].entry.id, epoch)
-        return frames
+        old, self._given = self._given, self._taken(after, epoch) or self._read(after, [])
+        if sum(len(frame.events) for frame in self._given) >= self._max_events:
+            self._start(self._given[-1].entry.id, epoch, old)
+        return self._given
 
     def close(self) -> None:
         """Wait for the thread."""
@@ -78,18 +83,25 @@ class Reader:
         frames = ahead[2].result()
         return frames if ahead[:2] == (after, epoch) else []
 
-    def _start(self, after: str, epoch: str) -> None:
+    def _start(self, after: str, epoch: str, old: list[Frame]) -> None:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "tailrace-read-ahead")
         # The context says, among other things, that nothing here is to be recorded.
         run = contextvars.copy_context().run
-        self._next = after, epoch, self._executor.submit(run, self._read, after)
+        self._next = after, epoch, self._executor.submit(run, self._read, after, old)
 
-    def _read(self, after: str) -> list[Frame]:
+    def _read(self, after: str, old: list[Frame]) -> list[Frame]:
         fault("before_read")
         entries = self._entries(after)
         fault("after_read")
-        frames = [_decode(entry) for entry in entries]
+        frames = []
+        for entry in entries:
+            frames.append(_decode(entry))
+            # To let go of events takes a third of the time that it takes to decode them. Here
+            # nobody waits for it; and there are never more than two batches in memory.
+            if old:
+                old.pop()
+        old.clear()
         fault("after_decode")
         return frames
 
@@ -123,7 +135,9 @@ def _decode(entry: Entry) -> Frame:
     header = None
     try:
         header = decode_header(entry.frame)
-        return Frame(entry, header, decode_events(entry.frame, header), None)
+        events = decode_events(entry.frame, header)
+        is_clean = {event.rejected for event in events} <= {None}
+        return Frame(entry, header, events, None, is_clean)
     except FrameError as error:
         return Frame(entry, header, [], str(error))
 
