@@ -35,6 +35,7 @@ from .influx.answers import Missing
 from .influx.books import InfluxBooks, InfluxTransaction
 from .influx.client import InfluxApi, Server
 from .influx.direct import DirectBooks, DirectProducer
+from .influx.reading.deletion import DELETES_END_NS, DELETES_FIRST_NS, rfc3339
 from .influx.reading.identities import stored_identities
 from .influx.rollups import InfluxRollups
 from .influx.server import Buckets, Capabilities, probe
@@ -255,13 +256,20 @@ class InfluxDBBackend(InfluxRollups):
         query = json.dumps({"query": text, "type": "flux", "dialect": _DIALECT}).encode()
         return self.api.lines("/api/v2/query", {"org": self.api.server.org}, query, _FLUX_HEADERS)
 
-    def _delete_points(self, start: str, stop: str, predicate: str, bucket: str = "") -> None:
-        """Delete points from one RFC 3339 time to another, which belongs to them, too.
+    def _delete_points(self, start_ns: int, end_ns: int, predicate: str, bucket: str = "") -> None:
+        """Delete points from one time to another, before which it ends.
 
         Without a bucket, from that of the events.
         """
-        self.capabilities().require("deletes")
-        body = {"start": start, "stop": stop, "predicate": predicate}
+        can = self.capabilities()
+        can.require("deletes")
+        body = {
+            "start": rfc3339(max(start_ns, DELETES_FIRST_NS)),
+            # A point's last three digits are its identity, so the last instant before the end is
+            # a nanosecond away.
+            "stop": rfc3339(min(end_ns - can.deletes_stop, DELETES_END_NS)),
+            "predicate": predicate,
+        }
         parameters = {"org": self.api.server.org, "bucket": bucket or self.bucket}
         headers = {"Content-Type": "application/json"}
         self.api.call("POST", "/api/v2/delete", parameters, json.dumps(body).encode(), headers)

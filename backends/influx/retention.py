@@ -23,7 +23,7 @@ from tailrace.pipeline.rollup import Rollup
 
 from .answers import Missing
 from .reading import flux, stored
-from .reading.deletion import predicate, rfc3339
+from .reading.deletion import predicate
 from .reading.flux import Flux
 from .reading.selection import to_ns
 from .server import Buckets
@@ -45,7 +45,9 @@ class Target(Protocol):
     bucket: str
 
     def _ask(self, text: str) -> Any: ...
-    def _delete_points(self, start: str, stop: str, predicate: str, bucket: str = "") -> None: ...
+    def _delete_points(
+        self, start_ns: int, end_ns: int, predicate: str, bucket: str = ""
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,7 @@ def _measurement(target: str) -> str:
 
 
 def _delete(backend: Target, tags: dict[str, str], before: datetime, bucket: str = "") -> None:
-    first, last = rfc3339(flux.NS_FIRST), rfc3339(to_ns(before) - 1)
-    backend._delete_points(first, last, predicate(tags), bucket)
+    backend._delete_points(flux.NS_FIRST, to_ns(before), predicate(tags), bucket)
 
 
 def _seconds(interval: Interval) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
 
@@ -13,8 +15,10 @@ from .answers import Malformed, Missing, PartlyRefused
 from .client import InfluxApi
 
 _BUCKETS = "/api/v2/buckets"
+_TASKS = "/api/v2/tasks"
 _JSON = {"Content-Type": "application/json"}
 _DAY_SECONDS = 86_400
+_GENERATION = re.compile(r"v?(\d+)\.")
 _MISSING = {
     "queries": "be read in Flux",
     "deletes": "delete points",
@@ -36,6 +40,8 @@ class Capabilities:
     buckets: bool = False
     """Can buckets be listed, made, and given a retention?"""
     tasks: bool = False
+    deletes_stop: bool = True
+    """Does a delete take the instant at which it stops, too?"""
     strings: bool = True
     """Does it keep text in fields, event ids among it?"""
 
@@ -66,13 +72,22 @@ def probe(api: InfluxApi) -> Capabilities:
     version = _version(api)
     if version is None:
         return _victoria(api)
-    if _has(api, _BUCKETS):
+    buckets = _has(api, _BUCKETS)
+    generation = _GENERATION.match(version)  # which a server that somebody built need not tell
+    if buckets and (generation[1] == "2" if generation else _has(api, _TASKS)):
         return Capabilities(
             "InfluxDB 2", version, queries=True, deletes=True, buckets=True, tasks=True
         )
-    # InfluxDB 1.8 and later speak a part of the API: buckets are called "database/policy".
-    has_flux = _answers_flux(api)
-    return Capabilities("InfluxDB 1", version, queries=has_flux)
+    # InfluxDB 1.8 and later speak a part of the API, and 1.12 a larger one. Buckets are called
+    # "database/policy".
+    return Capabilities(
+        f"InfluxDB {generation[1] if generation else 1}",
+        version,
+        queries=_answers_flux(api),
+        deletes=buckets,
+        buckets=buckets,
+        deletes_stop=False,
+    )
 
 
 def _version(api: InfluxApi) -> str | None:
@@ -143,12 +158,8 @@ class Buckets:
         """
         bucket = self.find(name)
         if bucket is None:
-            body = {
-                "orgID": self._org_id(),
-                "name": name,
-                "retentionRules": _rules(retention_seconds or 0),
-            }
-            self._call("POST", _BUCKETS, body)
+            rules = _rules(retention_seconds or 0)
+            self._call("POST", _BUCKETS, {**self._owner(), "name": name, "retentionRules": rules})
             return True
         if retention_seconds is None or _rule(bucket, "everySeconds") == retention_seconds:
             return False
@@ -157,17 +168,23 @@ class Buckets:
         if shard_seconds < _rule(bucket, "shardGroupDurationSeconds"):
             # A shard goes as a whole; one that is longer than points are to stay, is refused.
             rules[0]["shardGroupDurationSeconds"] = shard_seconds
-        self._call("PATCH", f"{_BUCKETS}/{bucket['id']}", {"retentionRules": rules})
+        # The id of a bucket of InfluxDB 1 is its name, which has a slash.
+        path = f"{_BUCKETS}/{quote(bucket['id'], safe='')}"
+        self._call("PATCH", path, {"retentionRules": rules})
         return True
 
-    def _org_id(self) -> str:
-        found = self._api.call("GET", "/api/v2/orgs", {"org": self._org}).json().get("orgs") or []
+    def _owner(self) -> dict[str, str]:
+        try:
+            answer = self._api.call("GET", "/api/v2/orgs", {"org": self._org})
+        except Missing:
+            return {}  # InfluxDB 1 has no organisations
+        found = answer.json().get("orgs") or []
         if not found:
             raise BackendMisconfigured(
                 f"InfluxDB at {self._api.server.shown} has no organisation {self._org!r}, or the "
                 "token may not see it; check OPTIONS['ORG']"
             )
-        return str(found[0]["id"])
+        return {"orgID": str(found[0]["id"])}
 
     def _call(self, method: str, path: str, body: Any) -> None:
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.apps import apps
@@ -20,6 +22,8 @@ from tailrace.backends.private_connection import close_private_connections
 
 BOOKS = "influx_books"
 SHARD_SECONDS = 20 * 365 * 86_400
+BUCKET = os.environ.get("TAILRACE_TEST_INFLUX_BUCKET", "test {}")
+"""Names of buckets; ``"test {}/autogen"`` for a server of InfluxDB 1.11 or 1.12."""
 _buckets = itertools.count(1)
 
 
@@ -78,7 +82,9 @@ def widen_shards(backend: InfluxDBBackend) -> None:
     rule = {"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": SHARD_SECONDS}
     body = json.dumps({"retentionRules": [rule]}).encode()
     headers = {"Content-Type": "application/json"}
-    backend.api.call("PATCH", f"/api/v2/buckets/{bucket['id']}", None, body, headers)
+    backend.api.call(
+        "PATCH", f"/api/v2/buckets/{quote(bucket['id'], safe='')}", None, body, headers
+    )
 
 
 def books_count(model: str) -> int:
@@ -126,7 +132,7 @@ def real_backend(influx: InfluxAddress, books: str) -> Iterator[MakeBackend]:
             "URL": influx.url,
             "TOKEN": influx.token,
             "ORG": influx.org,
-            "BUCKET": f"test {next(_buckets)}",
+            "BUCKET": BUCKET.format(next(_buckets)),
             "BOOKS_ALIAS": books,
             "TIMEOUT": 30,
         }

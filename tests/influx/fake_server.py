@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from influx.strict_line_protocol import LineError, Point, parse
 
@@ -43,6 +43,9 @@ class FakeInflux:
         """Which points make the whole body a 400."""
         self.lock = threading.Lock()
         self.types: dict[tuple[str, str], type] = {}
+        self.version = "2.7.fake"
+        """``1.12...`` is a server without organisations."""
+        self.deletes: list[dict[str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -126,10 +129,10 @@ class FakeInflux:
             def do_GET(self) -> None:
                 path = urlsplit(self.path)
                 if path.path == "/ping":
-                    self._answer(204, headers={"X-Influxdb-Version": "2.7.fake"})
+                    self._answer(204, headers={"X-Influxdb-Version": fake.version})
                 elif path.path == "/health":
                     self._answer(200, {"status": "pass"})
-                elif path.path == "/api/v2/orgs":
+                elif path.path == "/api/v2/orgs" and fake.version.startswith("2"):
                     self._answer(200, {"orgs": [{"id": "1"}]})
                 elif path.path == "/api/v2/buckets":
                     wanted = parse_qs(path.query).get("name")
@@ -148,7 +151,7 @@ class FakeInflux:
 
             def do_PATCH(self) -> None:
                 rules = json.loads(self._body())["retentionRules"]
-                fake.buckets[self.path.rpartition("/")[2]] = rules[0]["everySeconds"]
+                fake.buckets[unquote(self.path.rpartition("/")[2])] = rules[0]["everySeconds"]
                 self._answer(200, {})
 
             def do_POST(self) -> None:
@@ -160,6 +163,9 @@ class FakeInflux:
                     made = json.loads(body)
                     fake.buckets[made["name"]] = made["retentionRules"][0]["everySeconds"]
                     self._answer(201, {})
+                elif path.path == "/api/v2/delete":
+                    fake.deletes.append(json.loads(body))
+                    self._answer(204)
                 elif path.path == "/api/v2/query":
                     self._answer_text(fake.identities())
                 elif path.path != "/api/v2/write":

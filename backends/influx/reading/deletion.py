@@ -8,15 +8,18 @@ from datetime import UTC, datetime
 from tailrace.backends.reading.arguments import DEVICE_TAG
 from tailrace.backends.reading.query import ReadingQuery
 
-from . import stored
+from . import flux, stored
 from .aggregates import Question, compute
 from .readings import tag_values
 from .selection import Ask, Selection
 
 _NS_A_SECOND = 1_000_000_000
 
-DeletePoints = Callable[[str, str, str], None]
-"""Deletes from one time to another, which belongs to them too, by a predicate."""
+DELETES_FIRST_NS, DELETES_END_NS = flux.NS_FIRST + _NS_A_SECOND, flux.NS_END - 1
+"""What is farther away is no time to a delete of InfluxDB 1."""
+
+DeletePoints = Callable[[int, int, str], None]
+"""Deletes from one time to another, which does not belong to them, by a predicate."""
 
 
 def delete(ask: Ask, delete_points: DeletePoints, bucket: str, asked: ReadingQuery) -> int:
@@ -39,10 +42,7 @@ def delete(ask: Ask, delete_points: DeletePoints, bucket: str, asked: ReadingQue
         conditions = {"_measurement": stored.measurement(measurement)}
         for name, (device,) in tags.items():
             conditions[stored.tag_key(name)] = stored.tag_value(str(device))
-        # Its window has both ends; a point's last three digits are its identity, so the last
-        # instant before ours is a nanosecond away.
-        last = rfc3339(chosen.end_ns - 1)
-        delete_points(rfc3339(chosen.start_ns), last, predicate(conditions))
+        delete_points(chosen.start_ns, chosen.end_ns, predicate(conditions))
     return int(count)
 
 

@@ -42,8 +42,8 @@ class InfluxReader(Reader):
         """
         raise NotImplementedError
 
-    def _delete_points(self, start: str, stop: str, predicate: str, bucket: str = "") -> None:
-        """Delete points from one RFC 3339 time to another, which belongs to them, too.
+    def _delete_points(self, start_ns: int, end_ns: int, predicate: str, bucket: str = "") -> None:
+        """Delete points from one time to another, before which it ends.
 
         Without a bucket, from that of the events.
         """
