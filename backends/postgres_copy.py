@@ -8,7 +8,8 @@ for each column its length and its value in the type's binary form, then a trail
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -52,42 +53,55 @@ def copy_events(connection: psycopg.Connection[Any], events: Sequence[Event]) ->
 
 def packed(events: Sequence[Event]) -> Iterator[bytes]:
     """Yield the binary COPY of events, in pieces."""
-    measurements: dict[str, bytes] = {}
+    measurements = _Made(_text)
     yield _SIGNATURE
     for start in range(0, len(events), _ROWS_A_PIECE):
-        yield b"".join(_rows(events[start : start + _ROWS_A_PIECE], measurements))
+        yield _rows(events[start : start + _ROWS_A_PIECE], measurements)
     yield _TRAILER
 
 
-def _rows(events: Sequence[Event], measurements: dict[str, bytes]) -> list[bytes]:
-    rows = []
-    for event in events:
-        measurement = measurements.get(event.measurement)
-        if measurement is None:
-            measurement = measurements[event.measurement] = _text(event.measurement)
-        trace_id = event.trace_id.encode() if event.trace_id else b""
-        tags = _to_json(event.tags)
-        fields = _to_json(event.fields)
-        rows.append(
-            b"%b%b%b%b%b%b%b%b"
-            % (
-                _pack_head(
-                    _COLUMNS,
-                    _UUID_BYTES,
-                    event.id,
-                    _TIMESTAMP_BYTES,
-                    event.time_ns // 1000 - _EPOCH_US,
-                ),
-                measurement,
-                _pack_length(len(trace_id)),
-                trace_id,
-                _pack_jsonb_head(len(tags) + 1, _JSONB_VERSION),
-                tags,
-                _pack_jsonb_head(len(fields) + 1, _JSONB_VERSION),
-                fields,
-            )
+class _Made(dict[Any, bytes]):
+    """Bytes that come again and again, made once each."""
+
+    def __init__(self, make: Callable[[Any], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Any) -> bytes:
+        made = self[key] = self._make(key)
+        return made
+
+
+def _rows(events: Sequence[Event], measurements: _Made) -> bytes:
+    # By column, for the loops that are in C then: half of what a loop over rows costs.
+    heads = [
+        _pack_head(
+            _COLUMNS, _UUID_BYTES, event.id, _TIMESTAMP_BYTES, event.time_ns // 1000 - _EPOCH_US
         )
-    return rows
+        for event in events
+    ]
+    names = [measurements[event.measurement] for event in events]
+    traces = [(event.trace_id or "").encode() for event in events]
+    tags = [_to_json(event.tags) for event in events]
+    fields = [_to_json(event.fields) for event in events]
+    text, jsonb = _Made(_pack_length), _Made(_jsonb_head)
+    columns = (
+        heads,
+        names,
+        *(_lengths(text, traces), traces),
+        *(_lengths(jsonb, tags), tags),
+        *(_lengths(jsonb, fields), fields),
+    )
+    return b"".join(chain.from_iterable(zip(*columns, strict=True)))
+
+
+def _lengths(heads: _Made, values: Sequence[bytes]) -> list[bytes]:
+    """Return what stands before each value: its length."""
+    return [heads[len(value)] for value in values]
+
+
+def _jsonb_head(length: int) -> bytes:
+    return _pack_jsonb_head(length + 1, _JSONB_VERSION)
 
 
 def _text(value: str) -> bytes:
