@@ -35,7 +35,7 @@ from .influx.answers import Missing
 from .influx.books import InfluxBooks, InfluxTransaction
 from .influx.client import InfluxApi, Server
 from .influx.direct import DirectBooks, DirectProducer
-from .influx.reading.deletion import DELETES_END_NS, DELETES_FIRST_NS, rfc3339
+from .influx.reading.deletion import END_OF_INFLUX_1_NS, FIRST_OF_INFLUX_1_NS, rfc3339
 from .influx.reading.identities import stored_identities
 from .influx.rollups import InfluxRollups
 from .influx.server import Buckets, Capabilities, probe
@@ -61,7 +61,8 @@ class InfluxDBBackend(InfluxRollups):
     - ``VERIFY_SSL``, ``SSL_CA_CERT``, ``CERT_FILE``, ``CERT_KEY_FILE``: TLS.
     - ``TAG_VALUES_MAX``: how many values a tag may have; 10,000 without. Devices are exempt.
     - ``LINES_MAX``: how many points a request has at most; 5,000 without.
-    - ``GZIP_LEVEL``: 1 (without) to 9; 0 sends requests as they are.
+    - ``GZIP_LEVEL``: 1 (without) to 9; 0 sends requests as they are. With ``isal``, levels from 3
+      on are one.
     - ``RETENTION_SECONDS``: how long the bucket keeps points, 0 for ever. Without it, that is
       what ``TAILRACE["RETENTION"]`` says, or else the bucket's own setting.
     - ``ROLLUP_TASKS``: whether rollups are made tasks of InfluxDB; true without.
@@ -214,9 +215,13 @@ class InfluxDBBackend(InfluxRollups):
     ) -> None:
         event = reading_event(reading_model, device, timestamp, data)
         event.id = self._direct.next_id()
-        with self._direct_lock, self._books.outside() as objects:
-            books = DirectBooks(self.alias, objects, self._direct)
-            lines = self._writer.lines(books, [event])
+        try:
+            with self._direct_lock, self._books.outside() as objects:
+                books = DirectBooks(self.alias, objects, self._direct)
+                lines = self._writer.lines(books, [event])
+        except BaseException:
+            self._writer.forget_names()  # those that were new are not in the books now
+            raise
         self._writer.send(lines, [event])
 
     def holds(self, event: Event) -> bool:
@@ -264,12 +269,15 @@ class InfluxDBBackend(InfluxRollups):
         can = self.capabilities()
         can.require("deletes")
         body = {
-            "start": rfc3339(max(start_ns, DELETES_FIRST_NS)),
+            "start": rfc3339(start_ns),
             # A point's last three digits are its identity, so the last instant before the end is
             # a nanosecond away.
-            "stop": rfc3339(min(end_ns - can.deletes_stop, DELETES_END_NS)),
+            "stop": rfc3339(end_ns - 1),
             "predicate": predicate,
         }
+        if not can.deletes_stop:
+            body["start"] = rfc3339(max(start_ns, FIRST_OF_INFLUX_1_NS))
+            body["stop"] = rfc3339(min(end_ns, END_OF_INFLUX_1_NS))
         parameters = {"org": self.api.server.org, "bucket": bucket or self.bucket}
         headers = {"Content-Type": "application/json"}
         self.api.call("POST", "/api/v2/delete", parameters, json.dumps(body).encode(), headers)

@@ -125,6 +125,7 @@ class Encoded:
         for block in self.blocks:
             places += block.places
             texts += block.texts(marks, self._traces)
+        assert len(texts) == len(places), "a column that is too short would drop events"
         if self.reasons:
             good = [number for number, at in enumerate(places) if at not in self.reasons]
             return Lines([places[number] for number in good], [texts[number] for number in good])

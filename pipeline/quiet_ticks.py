@@ -8,8 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 
-_LOGGERS = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
-"""They log "received", "succeeded" and "sending due task"."""
+_LOGGERS = (
+    "celery.worker.strategy",  # "received"
+    "celery.worker.request",  # "discarding", of ticks that have expired
+    "celery.app.trace",  # "succeeded"
+    "celery.beat",  # "sending due task"
+)
 
 
 class _WithoutTasks(logging.Filter):

@@ -76,7 +76,7 @@ def tag_keys(events: Sequence[Event]) -> Sequence[Hashable]:
     """Return for each event what its tags are known by: other keys, other tags."""
     try:
         return [_packed(event.tags) for event in events]
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, TypeError):  # a lone surrogate; a class of str's
         return [tuple(event.tags.items()) for event in events]
 
 

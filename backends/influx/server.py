@@ -74,7 +74,7 @@ def probe(api: InfluxApi) -> Capabilities:
         return _victoria(api)
     buckets = _has(api, _BUCKETS)
     generation = _GENERATION.match(version)  # which a server that somebody built need not tell
-    if buckets and (generation[1] == "2" if generation else _has(api, _TASKS)):
+    if buckets and (generation[1] == "2" if generation else _has_tasks(api)):
         return Capabilities(
             "InfluxDB 2", version, queries=True, deletes=True, buckets=True, tasks=True
         )
@@ -115,6 +115,14 @@ def _has(api: InfluxApi, path: str) -> bool:
     except Missing:
         return False
     return True
+
+
+def _has_tasks(api: InfluxApi) -> bool:
+    """Return whether a server has tasks, which is whether it is an InfluxDB 2."""
+    try:
+        return _has(api, _TASKS)
+    except BackendMisconfigured:
+        return True  # and the token may not see them
 
 
 def _answers_flux(api: InfluxApi) -> bool:
@@ -177,7 +185,9 @@ class Buckets:
         try:
             answer = self._api.call("GET", "/api/v2/orgs", {"org": self._org})
         except Missing:
-            return {}  # InfluxDB 1 has no organisations
+            if _has_tasks(self._api):
+                raise  # no such organisation
+            return {}  # InfluxDB 1 has none at all
         found = answer.json().get("orgs") or []
         if not found:
             raise BackendMisconfigured(

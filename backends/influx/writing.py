@@ -150,6 +150,10 @@ class InfluxWriter:
             found = self._mine.encoder = LineEncoder(names), names
         return found
 
+    def forget_names(self) -> None:
+        """Have this thread look all names up in the books again."""
+        self._mine.encoder = None
+
     # --- requests
 
     def _send(self, lines: Lines) -> dict[int, str]:

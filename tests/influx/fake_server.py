@@ -117,6 +117,11 @@ class FakeInflux:
             point = Point(point.measurement, point.tags, fields, point.time_ns)
         self.points[point.identity] = point
 
+    @property
+    def is_second(self) -> bool:
+        """Whether it plays an InfluxDB 2, with organisations and tasks."""
+        return self.version.removeprefix("v").startswith("2")
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one class
         fake = self
 
@@ -132,8 +137,13 @@ class FakeInflux:
                     self._answer(204, headers={"X-Influxdb-Version": fake.version})
                 elif path.path == "/health":
                     self._answer(200, {"status": "pass"})
-                elif path.path == "/api/v2/orgs" and fake.version.startswith("2"):
-                    self._answer(200, {"orgs": [{"id": "1"}]})
+                elif path.path == "/api/v2/orgs" and fake.is_second:
+                    if parse_qs(path.query).get("org") == ["org"]:
+                        self._answer(200, {"orgs": [{"id": "1"}]})
+                    else:
+                        self._answer(404, {"message": "organization name not found"})
+                elif path.path == "/api/v2/tasks" and fake.is_second:
+                    self._answer(200, {"tasks": []})
                 elif path.path == "/api/v2/buckets":
                     wanted = parse_qs(path.query).get("name")
                     self._answer(

@@ -9,8 +9,9 @@ import pytest
 from influx.conftest import MakeBackend
 from influx.fake_server import FakeInflux
 
+from tailrace.backends.influx.reading import flux
 from tailrace.backends.influx.server import Capabilities
-from tailrace.pipeline.errors import NotSupportedByBackend
+from tailrace.pipeline.errors import BackendMisconfigured, NotSupportedByBackend
 
 
 @pytest.fixture
@@ -47,9 +48,30 @@ def test_a_bucket_is_a_database_and_a_policy(first: FakeInflux, fake_backend: Ma
     assert not backend.ensure_bucket(7_200)
 
 
+@pytest.mark.parametrize("version", ["2.7.12", "2 (custom)"])
+def test_an_organisation_that_a_second_one_has_not_is_named(
+    fake_influx: FakeInflux, fake_backend: MakeBackend, version: str
+) -> None:
+    fake_influx.version = version
+    with pytest.raises(BackendMisconfigured, match=r"organization name not found.*ORG"):
+        fake_backend(BUCKET="new", ORG="typo").ensure_bucket()
+
+
 def test_its_deletes_end_before_they_stop(first: FakeInflux, fake_backend: MakeBackend) -> None:
     fake_backend()._delete_points(0, 2_000, "a")
     assert first.deletes[0]["stop"] == "1970-01-01T00:00:00.000002000Z"
     first.version = "2.7.12"
     fake_backend()._delete_points(0, 2_000, "a")
     assert first.deletes[1]["stop"] == "1970-01-01T00:00:00.000001999Z"
+
+
+def test_its_deletes_have_the_ends_that_it_takes(
+    first: FakeInflux, fake_backend: MakeBackend
+) -> None:
+    fake_backend()._delete_points(flux.NS_FIRST, flux.NS_END, "a")
+    first.version = "2.7.12"
+    fake_backend()._delete_points(flux.NS_FIRST, flux.NS_END, "a")
+    assert [(each["start"], each["stop"]) for each in first.deletes] == [
+        ("1677-09-21T00:12:44.145224194Z", "2262-04-11T23:47:16.854775806Z"),
+        ("1677-09-21T00:12:43.145224194Z", "2262-04-11T23:47:16.854775806Z"),
+    ]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.utils.safestring import SafeString
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from influx.strict_line_protocol import LineError, parse, parse_line
@@ -217,6 +218,13 @@ def test_what_cannot_be_written_is_refused_alone(fields: dict[str, Any], reason:
     assert lines[1] is None
     assert reason in reasons[1]
     assert all(lines[at] for at in (0, 2, 3))
+
+
+def test_tags_of_a_class_of_their_own_are_text() -> None:
+    """Django's templates and forms give such."""
+    (line,), _ = encoded([event(tags={"device_id": SafeString("dev 1")}, fields={"a": 1})])
+    assert line is not None
+    assert read_back(line)[1] == {"device_id": "dev 1"}
 
 
 def test_text_that_looks_like_no_number_is_text() -> None:

@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tailrace.backends.testing.draining import CONFIG, CrashingBackend, Injected
 from tailrace.backends.testing.frames import EVENT_TIME_NS, make_events
 from tailrace.pipeline.codec import decode_events, decode_header
 from tailrace.pipeline.config import BackendConfig, Config
+from tailrace.pipeline.errors import RejectedEvents
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.producer import Producer
 
@@ -261,3 +263,21 @@ def test_a_field_of_many_types_loses_nothing(
     assert {k: type(v) for k, v in found.items()} == {k: type(v) for k, v in expected.items()}
     keys = {key for point in fake_influx.points.values() for key in point.fields}
     assert {"v", "tailrace.float.v", "tailrace.none.v"} <= keys
+
+
+def test_names_of_a_refused_reading_are_asked_for_again(
+    fake_backend: MakeBackend, fake_influx: FakeInflux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not in the books: another process may give the field another type."""
+    backend = fake_backend()
+    fields = iter([{"a": 1, "b": math.nan}, {"a": 1}])
+    monkeypatch.setattr(
+        "tailrace.backends.influxdb.reading_event",
+        lambda *args: Event("m", EVENT_TIME_NS, {}, next(fields)),
+    )
+    now = datetime.now(UTC)
+    with pytest.raises(RejectedEvents):
+        backend.store_reading(object, 1, now, {})
+    assert books_count("InfluxName") == 0
+    backend.store_reading(object, 1, now, {})
+    assert books_count("InfluxName") == 1

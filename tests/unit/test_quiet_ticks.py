@@ -9,6 +9,7 @@ import pytest
 from tailrace.pipeline.quiet_ticks import keep_quiet
 
 STRATEGY = logging.getLogger("celery.worker.strategy")
+REQUEST = logging.getLogger("celery.worker.request")
 BEAT = logging.getLogger("celery.beat")
 
 
@@ -30,6 +31,7 @@ def test_only_what_info_says_of_ticks_is_dropped(caplog: pytest.LogCaptureFixtur
         BEAT.info("Scheduler: Sending due task %s (%s)", "tailrace.tick", "tailrace.tick")
         BEAT.info("Scheduler: Sending due task %s (%s)", "nightly", "shop.tasks.report")
         BEAT.info("beat: Starting...")
+        REQUEST.info("Discarding revoked task: %s[%s]", "tailrace.tick", "1")
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("ERROR", "Task tailrace.tick[1] received"),
         ("INFO", "Task shop.tasks.send[1] received"),

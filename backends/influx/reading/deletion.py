@@ -15,7 +15,7 @@ from .selection import Ask, Selection
 
 _NS_A_SECOND = 1_000_000_000
 
-DELETES_FIRST_NS, DELETES_END_NS = flux.NS_FIRST + _NS_A_SECOND, flux.NS_END - 1
+FIRST_OF_INFLUX_1_NS, END_OF_INFLUX_1_NS = flux.NS_FIRST + _NS_A_SECOND, flux.NS_END - 1
 """What is farther away is no time to a delete of InfluxDB 1."""
 
 DeletePoints = Callable[[int, int, str], None]
