@@ -50,7 +50,7 @@ build: $(VENV)/.ready-lint ## make the wheel and the sdist in dist/
 bench: $(VENV)/.ready-bench ## measure cost and throughput beside the peers; takes minutes
 	@cd tests && exec "$(abspath $(BIN))/python" -m benchmarks $(ARGS)
 
-soak: $(VENV)/.ready-bench ## run under load for long, with faults; takes hours
+soak: $(VENV)/.ready-bench ## run under load for long, with faults; 30 minutes without ARGS
 	@cd tests && exec "$(abspath $(BIN))/python" -m benchmarks.soak $(ARGS)
 
 clean: ## remove everything that make has made
