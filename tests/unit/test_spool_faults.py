@@ -145,10 +145,13 @@ def test_overwritten_bytes_cost_only_the_records_they_hit(folder, record, length
     [segment] = leave(folder, *range(5))
     with segment.open("r+b") as file:
         file.seek(record * RECORD_BYTES)
+        # Of the marks, which are random, one in 256 begins with a zero.
+        is_changed = any(file.read(length))
+        file.seek(record * RECORD_BYTES)
         file.write(bytes(length))
     spool = make(folder)
     spool.adopt_orphans()
-    assert drain(spool) == items(*(set(range(5)) - {record}))
+    assert drain(spool) == items(*(set(range(5)) - ({record} if is_changed else set())))
 
 
 def test_every_single_flipped_bit_is_noticed(folder):
