@@ -75,6 +75,12 @@ class Transaction(ABC):
     checkpoint: Checkpoint
     """The shard's checkpoint, locked: nobody else can move it before we end."""
 
+    def note_gap(self, producer: bytes) -> None:  # noqa: B027 - most have nothing to do
+        """Hear that frames of a producer are missing before one of this batch.
+
+        Only for backends to which it matters in what order events came; others do nothing.
+        """
+
     @abstractmethod
     def high_waters(self, producers: Collection[bytes]) -> dict[bytes, HighWater]:
         """Return the high-water marks of those producers that were seen before."""

@@ -219,6 +219,8 @@ class _Batch:
             mark = self._marks.get(header.producer) or checkpoint.first_mark(header)
             if header.sequence <= mark.sequence:
                 continue  # a copy: a retried XADD, or an entry that was stored before
+            if header.sequence > mark.sequence + 1:
+                tx.note_gap(header.producer)
             self.bookings.add_frame(header, mark, self._gap_outcome)
             self._marks[header.producer] = mark.after(header)
             self._touched[header.producer] = self._marks[header.producer]

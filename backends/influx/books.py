@@ -57,6 +57,11 @@ class InfluxTransaction(OrmTransaction):
         """What events got in this transaction, by event id: halves of a batch get the same."""
         self.is_replay = False
         """Whether what is written are dead letters."""
+        self.after_gap: set[bytes] = set()
+        """Producers of whom frames are missing before one of this batch."""
+
+    def note_gap(self, producer: bytes) -> None:
+        self.after_gap.add(producer)
 
     def write(self, events: Sequence[Event]) -> None:
         if events:

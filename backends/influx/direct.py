@@ -51,6 +51,7 @@ class DirectBooks:
     """The books while one reading is encoded, in a transaction that is open."""
 
     is_replay = False
+    after_gap: frozenset[bytes] = frozenset()
 
     def __init__(
         self, backend: str, objects: Callable[[str], Any], producer: DirectProducer

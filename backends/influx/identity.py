@@ -28,7 +28,7 @@ import msgspec
 from tailrace.pipeline.event import Event
 
 _HOUR_NS = 3_600 * 10**9
-_PRODUCER_BYTES = 10
+PRODUCER_BYTES = 10
 _NUMBER_MASK = 2**48 - 1
 _SET_DIGITS = 900
 """Digits 0 to 899 are for times that were set, 900 to 999 for times that were measured."""
@@ -41,7 +41,7 @@ Place = tuple[bytes, int]
 
 def place_of(event: Event) -> Place:
     """Return whose slot an event's point has."""
-    return event.id[:_PRODUCER_BYTES], event.time_ns // _HOUR_NS
+    return event.id[:PRODUCER_BYTES], event.time_ns // _HOUR_NS
 
 
 def is_measured(time_ns: int) -> bool:
@@ -117,6 +117,23 @@ class Lanes:
         used = self._used[lane] = self._used.get(lane, 0) + 1
         return used
 
+    def learn(self, event: Event, lane: int, identity: Identity) -> None:
+        """Take note of a number that an event was given by somebody whose lanes are lost.
+
+        Args:
+            event: Of this place, and with a time that was set.
+            lane: Goes with its series.
+            identity: What it was stored as.
+        """
+        if identity.burst.startswith("r"):
+            return  # a dead letter's own
+        number = int(identity.burst or 0) * _SET_DIGITS + identity.time_ns % 1000
+        lane, time_us = lane % _LANES, event.time_ns // 1000
+        self.is_changed = True
+        self._last = max(self._last, event_number(event))
+        self._latest[lane] = max(self._latest.get(lane, time_us), time_us)
+        self._used[lane] = max(self._used.get(lane, 0), number)
+
     def state(self) -> bytes:
         """Return what there is to keep."""
         return zlib.compress(_encoder.encode((self._latest, self._used, self._last)), 1)
@@ -124,7 +141,7 @@ class Lanes:
 
 def event_number(event: Event) -> int:
     """Return the number that an event got from its producer."""
-    return int.from_bytes(event.id[_PRODUCER_BYTES:], "big")
+    return int.from_bytes(event.id[PRODUCER_BYTES:], "big")
 
 
 def lane_of(series: str) -> int:
@@ -171,9 +188,9 @@ def places_of(ids: Sequence[bytes], times_ns: Sequence[int]) -> Sequence[Place]:
     """Return the place of each event, as :func:`place_of` does; there must be one."""
     first, last = min(times_ns) // _HOUR_NS, max(times_ns) // _HOUR_NS
     if first == last:
-        return [(own[:_PRODUCER_BYTES], first) for own in ids]
+        return [(own[:PRODUCER_BYTES], first) for own in ids]
     return [
-        (own[:_PRODUCER_BYTES], time_ns // _HOUR_NS)
+        (own[:PRODUCER_BYTES], time_ns // _HOUR_NS)
         for own, time_ns in zip(ids, times_ns, strict=True)
     ]
 

@@ -9,6 +9,7 @@ from tailrace.backends.line_protocol import Encoded, Marks
 from tailrace.pipeline.event import Event
 
 from .identity import (
+    PRODUCER_BYTES,
     Identity,
     Lanes,
     Place,
@@ -28,6 +29,10 @@ class Places(Protocol):
     """Where that is kept which identities follow from."""
 
     is_replay: bool
+
+    @property
+    def after_gap(self) -> Collection[bytes]: ...
+
     identities: dict[bytes, Identity]
 
     def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]: ...
@@ -86,8 +91,9 @@ def _identities(
     were_set = [at for at, event in enumerate(events) if not is_measured(event.time_ns)]
     if not were_set:
         return {}
-    _find_old(books, [events[at] for at in were_set], places, look_up)
     series, known = encoded.series(), books.identities
+    own = [events[at] for at in were_set]
+    _find_old(books, own, [series[at] for at in were_set], places, look_up)
     for at in were_set:
         event = events[at]
         if event.id not in known:
@@ -99,19 +105,31 @@ def _identities(
 def _find_old(
     books: Places,
     events: Sequence[Event],
+    series: Sequence[str],
     places: Mapping[Place, tuple[int, Lanes]],
     look_up: LookUp,
 ) -> None:
-    """Find the identities of events that may have been written before, in another order."""
+    """Find the identities of events that may have been written before, in another order.
+
+    So they may if frames before them are gone: a drain may have written those with them, and have
+    died before its books, and Redis may have lost its memory then.
+    """
     doubtful = [
-        event
-        for event in events
-        if event.id not in books.identities and places[place_of(event)][1].may_be_old(event)
+        at
+        for at, event in enumerate(events)
+        if event.id not in books.identities
+        and (
+            places[place_of(event)][1].may_be_old(event)
+            or event.id[:PRODUCER_BYTES] in books.after_gap
+        )
     ]
     if not doubtful:
         return
-    found = look_up(doubtful)
-    for event in doubtful:
+    found = look_up([events[at] for at in doubtful])
+    for at in doubtful:
+        event = events[at]
         if event.id in found:
-            slot = places[place_of(event)][0]
-            books.identities[event.id] = Identity(slot, *found[event.id])
+            slot, lanes = places[place_of(event)]
+            identity = Identity(slot, *found[event.id])
+            books.identities[event.id] = identity
+            lanes.learn(event, lane_of(series[at]), identity)

@@ -103,6 +103,26 @@ def test_a_refused_event_does_not_change_which_points_the_others_are(
     assert len(stored(fake_influx)) == len(fake_influx.points) == 299
 
 
+@pytest.mark.parametrize("frames_lost", [1, 2, 4])
+def test_events_that_come_again_without_those_before_them_are_the_same_points(
+    fake_backend: MakeBackend, fake_influx: FakeInflux, frames_lost: int
+) -> None:
+    """A drain dies with its points written; Redis is emptied; and a frame is sent once more."""
+    producer, stream = Producer(1, {}), MemoryStream(CONFIG)
+    sent = frames(producer, 50, 10)
+    stream.send(0, sent)
+    with pytest.raises(InjectedCrash):
+        drain(CrashingBackend(fake_backend(), has_committed=False), stream)
+    stream.lose_memory()
+    later = frames(producer, 30, 10)
+    stream.send(0, [*sent[frames_lost:], *later])
+    drain(fake_backend(), stream)
+    found = Counter(event["id"] for event in events_of(fake_influx.points.values()))
+    again = [event for frame in [*sent[frames_lost:], *later] for event in events_in(frame)]
+    assert set(map(str, (event.uuid for event in again))) <= found.keys()
+    assert set(found.values()) == {1}
+
+
 def test_what_was_committed_and_is_written_again_in_any_order_stays_the_same(
     fake_backend: MakeBackend, fake_influx: FakeInflux
 ) -> None:
