@@ -29,12 +29,10 @@ class Places(Protocol):
     """Where that is kept which identities follow from."""
 
     is_replay: bool
+    identities: dict[bytes, Identity]
 
     @property
     def after_gap(self) -> Collection[bytes]: ...
-
-    identities: dict[bytes, Identity]
-
     def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]: ...
 
 
