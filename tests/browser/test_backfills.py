@@ -316,15 +316,15 @@ def test_without_javascript_and_without_a_worker(page: Any, site: Site) -> None:
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     page.get(f"{site.url}add/slow/")
     one(page, "[name=p-measurement]").send_keys("request")
-    one(page, "input[value=Preview]").click()
-    one(page, "input[name=start]").click()
+    press(page, "input[value=Preview]")
+    press(page, "input[name=start]")
     assert one(page, "[data-phase]").text == "planning"
     assert one(page, "[data-refresh]").is_displayed()
     site.age()
-    one(page, "[data-refresh]").click()
+    press(page, "[data-refresh]")
     idle = one(page, "[data-idle]").text
     assert "No worker has done anything for 1 min" in idle
     assert "manage.py tailrace_backfill work" in idle
-    one(page, "button[value=pause]").click()
+    press(page, "button[value=pause]")
     assert one(page, "[data-phase]").text == "paused"
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
