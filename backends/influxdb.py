@@ -25,21 +25,26 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from tailrace.pipeline.backfill.contracts import Waiting
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.errors import BackendError, ConfigurationError
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.parked import LIST_LETTERS, LetterCount, LetterSelection, ListedLetter
 
+from .backfill.selection import Selection
 from .base import Features, Transaction
 from .influx.answers import Missing
 from .influx.books import InfluxBooks, InfluxTransaction
 from .influx.client import InfluxApi, Server
 from .influx.direct import DirectBooks, DirectProducer
+from .influx.identity import Identity
 from .influx.reading.deletion import END_OF_INFLUX_1_NS, FIRST_OF_INFLUX_1_NS, rfc3339
-from .influx.reading.identities import stored_identities
+from .influx.reading.identities import stored_identities, stored_ids
 from .influx.rollups import InfluxRollups
 from .influx.server import Buckets, Capabilities, probe
+from .influx.sink import InfluxSink
 from .influx.writing import InfluxWriter
+from .reading.query import Window
 from .readings import reading_event
 
 _NUMBER = (int, float)
@@ -158,12 +163,21 @@ class InfluxDBBackend(InfluxRollups):
         seconds = self._retention_seconds if retention_seconds is None else retention_seconds
         return Buckets(self.api, self.api.server.org).ensure(self.bucket, seconds)
 
+    def backfill_sink(self, selection: Selection | None, wait: Waiting | None) -> InfluxSink:
+        """Return where copies and imports go."""
+        return InfluxSink(self, selection, wait)
+
     def maintain(self) -> str:
         """Keep the books small, and the bucket's retention as the settings say."""
         done = f"{self._books.maintain()}, {self._books.forget_places()} slots forgotten"
         if self._retention_seconds is None or not self.capabilities().buckets:
             return done
         return f"{done}, bucket {'changed' if self.ensure_bucket() else 'as it should be'}"
+
+    def ensure_bucket_if_we_may(self) -> None:
+        """Make the bucket where this server lets us; see :meth:`ensure_bucket`."""
+        if self.capabilities().buckets:
+            self.ensure_bucket()
 
     def health_check(self) -> dict[str, str]:
         version = ""
@@ -228,10 +242,16 @@ class InfluxDBBackend(InfluxRollups):
         """Return whether the bucket has this very event."""
         return event.id in self._look_up([event])
 
-    def _look_up(self, events: Sequence[Event]) -> Mapping[bytes, tuple[str, int]]:
+    def _look_up(self, events: Sequence[Event]) -> Mapping[bytes, Identity]:
         if not self.capabilities().queries:
             return {}
         return stored_identities(self._ask, self.bucket, events)
+
+    def stored_ids(
+        self, measurement: str, start: datetime | None, end: datetime | None
+    ) -> Iterable[bytes]:
+        """Return the ids of a measurement's events from one time to another."""
+        return stored_ids(self._ask, self.bucket, measurement, Window(start, end))
 
     # --- the books
 

@@ -14,10 +14,10 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
+from tailrace.pipeline.backfill.contracts import Waiting
 from tailrace.pipeline.errors import BackendError, ConfigurationError
 from tailrace.pipeline.stream import START
 
-from .backfill.orm import Waiting
 from .backfill.selection import SLICE_ROWS
 from .base import BaseBackend, Transaction
 from .django_db import DjangoDBBackend

@@ -16,14 +16,14 @@ import psycopg
 from django.db import connections, transaction
 from psycopg import sql
 
-from tailrace.pipeline.backfill.contracts import Slice, StepContext, StepResult
+from tailrace.pipeline.backfill.contracts import Slice, StepContext, StepResult, Waiting
 from tailrace.pipeline.backfill.digest import digest_text
 from tailrace.pipeline.errors import BackendError
 from tailrace.pipeline.event import ns_from_datetime
 from tailrace.pipeline.faults import fault
 
 from .backfill.markers import found_result, put_result
-from .backfill.orm import Waiting, connected
+from .backfill.orm import connected
 from .backfill.selection import window_of
 from .postgres_transaction import refusals
 from .rollups.invalidation import invalidate

@@ -9,17 +9,21 @@ InfluxDB.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from typing import Any
 
 from tailrace.backends.base import BaseBackend
 from tailrace.pipeline.backfill.contracts import (
+    BACKFILL_SHARD,
     BackfillRefused,
     Estimate,
     Slice,
     StepContext,
     StepResult,
+    Waiting,
 )
 from tailrace.pipeline.backfill.digest import Digest
 from tailrace.pipeline.checkpoint import Checkpoint
@@ -28,11 +32,9 @@ from tailrace.pipeline.errors import BackendError
 from tailrace.pipeline.event import Event, ns_from_datetime
 from tailrace.pipeline.faults import fault
 
-from .rows import content_id
+from .rows import content_id, missing_of
 from .selection import Selection, Window, window_of, window_slice
 
-BACKFILL_SHARD = 1_000_000
-"""Beyond any stream's number."""
 _MICROSECOND = timedelta(microseconds=1)
 _EVENTS_A_SECOND = 8_000
 _BYTES_A_ROW = 100
@@ -49,14 +51,22 @@ class ReaderSource:
 
     def check(self) -> None:
         try:
-            found = self._rows(self._selection.window, limit=1)
+            is_empty = self.is_empty()
         except BackendError as error:
             raise BackfillRefused(f"the source cannot be read: {error}") from error
-        if not found:
+        if is_empty:
             raise BackfillRefused(
                 f"backend {self._backend.alias!r} has no {self._selection.measurement!r} from "
                 f"{self._selection.window.text}, so nothing was started"
             )
+
+    def is_empty(self) -> bool:
+        """Return whether there is nothing.
+
+        Raises:
+            BackendError: it cannot be read.
+        """
+        return not self._rows(self._selection.window, limit=1)
 
     def estimate(self) -> Estimate:
         start, end = self._selection.window
@@ -113,21 +123,37 @@ class ReaderSource:
             fields=row["fields"],
             trace_id=row.get("trace_id") or None,
         )
-        event.id = _id_of(row["id"]) or content_id(event)
+        # A reading is what it says: its key is another one in each storage.
+        own = b"" if self._selection.model is not None else _id_of(row["id"])
+        event.id = own or content_id(event)
         return event
 
 
 class OverwritingSink:
     """Writes slices into a storage where a second copy of an event replaces the first."""
 
-    def __init__(self, backend: BaseBackend, selection: Selection | None = None) -> None:
-        """Keep both; ask nothing yet."""
+    def __init__(
+        self,
+        backend: BaseBackend,
+        selection: Selection | None = None,
+        wait: Waiting | None = None,
+    ) -> None:
+        """Keep all; ask nothing yet.
+
+        Args:
+            backend: Where to.
+            selection: Of a copy; an import has none.
+            wait: Waits until the backend's own drain will not bring any of a slice's events.
+        """
         self._backend = backend
         self._selection = selection
+        self._wait = wait
 
     def check(self, estimate: Estimate) -> None:
         try:
             self._backend.create_checkpoint(Checkpoint(BACKFILL_SHARD))
+            if self._selection is not None:
+                ReaderSource(self._backend, self._selection).is_empty()
         except BackendError as error:
             raise BackfillRefused(f"the target cannot be written: {error}") from error
 
@@ -144,34 +170,95 @@ class OverwritingSink:
         self, context: StepContext, slice_: Slice, pieces: Iterable[Sequence[Event]]
     ) -> StepResult:
         events = [event for piece in pieces for event in piece]
-        good = [event for event in events if event.rejected is None]
+        reasons = [event.rejected for event in events if event.rejected is not None]
+        good = self._distinct([event for event in events if event.rejected is None])
         context.alive()
-        self._backend.create_checkpoint(Checkpoint(BACKFILL_SHARD))
-        with self._backend.transaction(BACKFILL_SHARD) as tx:
-            rejected = write_or_reject(tx.write, good)
-            fault("backfill_mid_write")
-        refused = {id(event) for event, _ in rejected}
+        if self._wait is not None:
+            self._wait(context.alive)
+        there = self._there(window_of(slice_))
+        missing = missing_of(good, there, self._counts_equal_ones)
         source = Digest()
-        source.add(event for event in good if id(event) not in refused)
-        missing = self._missing([e for e in good if id(e) not in refused], window_of(slice_))
+        rejected = self._store(missing, there)
+        refused = {id(event) for event, _ in rejected}
+        stored = [event for event in good if id(event) not in refused]
+        source.add(stored)
         if missing:
-            raise BackendError(
-                f"{missing} of {source.rows} events of this slice are not there after they were "
-                "written; is the target's retention shorter than the window is old?"
-            )
+            self._check_there(stored, window_of(slice_))
         return StepResult(
             rows_read=len(events),
-            rows_written=source.rows,
-            rows_refused=len(events) - source.rows,
+            rows_written=len(missing) - len(rejected),
+            rows_present=len(good) - len(missing),
+            rows_refused=len(reasons) + len(rejected),
             source_digest=str(source),
-            notes=tuple(dict.fromkeys(reason for _, reason in rejected))[:3],
+            notes=tuple(dict.fromkeys([*reasons, *(reason for _, reason in rejected)]))[:3],
         )
 
-    def _missing(self, events: list[Event], window: Window | None) -> int:
+    def _distinct(self, events: list[Event]) -> list[Event]:
+        """Return each event once: an id that comes twice is one event; a reading is not."""
+        if self._counts_equal_ones:
+            return events
+        return list({event.id: event for event in events}.values())
+
+    @property
+    def _counts_equal_ones(self) -> bool:
+        return self._selection is not None and self._selection.model is not None
+
+    def _there(self, window: Window | None) -> list[bytes]:
+        """Return the ids that the target has; none of an import, for which the writer asks."""
+        if self._selection is None or window is None:
+            return []
+        return self.ids(self._selection, window)
+
+    def ids(self, selection: Selection, window: Window) -> list[bytes]:
+        """Return the ids of what the target has in a window, equal readings as often as they are.
+
+        Args:
+            selection: Of what.
+            window: When.
+        """
+        return [event.id for event in ReaderSource(self._backend, selection).events(window)]
+
+    def _store(self, events: list[Event], there: list[bytes]) -> list[tuple[Event, str]]:
+        """Write events; return those that are refused, with the reasons."""
+        if not events:
+            return []
+        own_ids = [event.id for event in events]
+        if self._counts_equal_ones:
+            _tell_apart(events, there)
+        self._backend.create_checkpoint(Checkpoint(BACKFILL_SHARD))
+        try:
+            with self._backend.transaction(BACKFILL_SHARD) as tx:
+                rejected = write_or_reject(tx.write, events)
+                fault("backfill_mid_write")
+        finally:
+            for event, own in zip(events, own_ids, strict=True):
+                event.id = own
+        return rejected
+
+    def _check_there(self, events: Sequence[Event], window: Window | None) -> None:
         if self._selection is None or window is None or not self._backend.features.keeps_events:
-            return 0
-        there = len(ReaderSource(self._backend, self._selection).events(window))
-        return max(0, len({event.id for event in events}) - there)
+            return
+        missing = missing_of(events, self._there(window), self._counts_equal_ones)
+        if missing:
+            raise BackendError(
+                f"{len(missing)} of {len(events)} events of this slice are not there after they "
+                "were written; is the target's retention shorter than the window is old?"
+            )
+
+
+def _tell_apart(events: Sequence[Event], there: Iterable[bytes]) -> None:
+    """Give equal readings, which have one id, an id each, and the same ones each time.
+
+    Args:
+        events: Readings that are missing.
+        there: Ids of those that the target has.
+    """
+    seen = Counter(there)
+    for event in events:
+        number = seen[event.id]
+        seen[event.id] += 1
+        if number:
+            event.id = blake2b(event.id + number.to_bytes(8, "big"), digest_size=16).digest()
 
 
 def _cut(times: list[datetime], step: int) -> datetime | None:

@@ -12,11 +12,11 @@ from typing import Any
 from tailrace.backends.base import BaseBackend
 from tailrace.backends.django_db import DjangoDBBackend
 from tailrace.backends.memory import MemoryBackend
-from tailrace.pipeline.backfill.contracts import BackfillRefused, Sink, Source
+from tailrace.pipeline.backfill.contracts import BackfillRefused, Sink, Source, Waiting
 
 from .contract import OverwritingSink, ReaderSource
 from .memory import MemorySink, MemorySource
-from .orm import OrmSink, OrmSource, Waiting, Writer
+from .orm import OrmSink, OrmSource, Writer
 from .reading_writer import ReadingWriter
 from .selection import Selection
 
@@ -66,7 +66,7 @@ def sink_of(
             f"{type(backend).__name__} (backend {backend.alias!r}) cannot be the target of a "
             "backfill: it needs a method backfill_sink(); see docs/backfills.md"
         )
-    return OverwritingSink(backend, selection)
+    return OverwritingSink(backend, selection, wait)
 
 
 def _writer(backend: DjangoDBBackend, selection: Selection | None) -> Any:

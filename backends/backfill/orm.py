@@ -21,6 +21,7 @@ from tailrace.pipeline.backfill.contracts import (
     Slice,
     StepContext,
     StepResult,
+    Waiting,
 )
 from tailrace.pipeline.backfill.digest import Digest
 from tailrace.pipeline.dead_letter import write_or_reject
@@ -29,7 +30,7 @@ from tailrace.pipeline.event import Event
 from tailrace.pipeline.faults import fault
 
 from .markers import forget_markers, found_result, put_result
-from .rows import EventRows, Rows, event_of, in_pieces, rows_of, slices_of
+from .rows import EventRows, Rows, event_of, in_pieces, missing_of, rows_of, slices_of
 from .selection import Selection, Window, window_of
 
 ROOM_FACTOR = 1.5
@@ -39,8 +40,6 @@ _EVENTS_A_SECOND = 15_000
 _TIMES_A_QUERY = 400
 """Bound parameters in one statement: old SQLite takes 999."""
 _REASONS_TOLD = 3
-
-Waiting = Callable[[Callable[[], None]], None]
 
 
 class Writer(Protocol):
@@ -170,7 +169,8 @@ class OrmSink:
     def _write(self, events: list[Event], window: Window | None) -> StepResult:
         reasons = [event.rejected for event in events if event.rejected is not None]
         good = self._distinct([event for event in events if event.rejected is None])
-        missing = self._missing(good, window)
+        there = (event.id for event in self._there(good, window))
+        missing = missing_of(good, there, self._counts_equal_ones)
         present = len(good) - len(missing)
         writer = self._writer()
         rejected = write_or_reject(writer.write, missing)
@@ -198,17 +198,6 @@ class OrmSink:
             notes=_told(reasons),
         )
 
-    def _missing(self, events: Sequence[Event], window: Window | None) -> list[Event]:
-        """Return the events that are not there; of readings, as many of each as are missing."""
-        there = Counter(event.id for event in self._there(events, window))
-        missing = []
-        for event in events:
-            if there[event.id] > 0:
-                there[event.id] -= self._counts_equal_ones
-            else:
-                missing.append(event)
-        return missing
-
     def _distinct(self, events: list[Event]) -> list[Event]:
         """Return each event once: an id that comes twice is one event; a reading is not."""
         if self._counts_equal_ones:
@@ -216,8 +205,8 @@ class OrmSink:
         return list({event.id: event for event in events}.values())
 
     @property
-    def _counts_equal_ones(self) -> int:
-        return int(self._selection is not None and self._selection.model is not None)
+    def _counts_equal_ones(self) -> bool:
+        return self._selection is not None and self._selection.model is not None
 
     def _digest_of(self, events: Sequence[Event], window: Window | None) -> Digest:
         """Return the digest of what the target has of these events."""

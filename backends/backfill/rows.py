@@ -7,7 +7,8 @@ in the same one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -191,6 +192,26 @@ def content_id(event: Event) -> bytes:
     """Return 16 bytes that follow from what a reading says."""
     content = (event.measurement, event.time_ns // 1000, event.tags, canonical_fields(event.fields))
     return blake2b(_encode(content), digest_size=16).digest()
+
+
+def missing_of(
+    events: Iterable[Event], there: Iterable[bytes], counts_equal_ones: bool
+) -> list[Event]:
+    """Return the events that are not there.
+
+    Args:
+        events: What is to be there.
+        there: Ids of those of the target among which they could be.
+        counts_equal_ones: Whether two with the same id are two, as readings are.
+    """
+    found = Counter(there)
+    missing = []
+    for event in events:
+        if found[event.id] > 0:
+            found[event.id] -= counts_equal_ones
+        else:
+            missing.append(event)
+    return missing
 
 
 def _aware(moment: datetime | None) -> datetime | None:

@@ -19,6 +19,7 @@ from django.utils import timezone
 from tailrace.backends.base import Transaction
 from tailrace.backends.django_db import DjangoDBBackend
 from tailrace.backends.orm_transaction import OrmTransaction, checkpoint_of
+from tailrace.pipeline.backfill.contracts import BACKFILL_SHARD
 from tailrace.pipeline.errors import (
     BackendMisconfigured,
     TransientBackendError,
@@ -57,11 +58,12 @@ class InfluxTransaction(OrmTransaction):
         """What events got in this transaction, by event id: halves of a batch get the same."""
         self.is_replay = False
         """Whether what is written are dead letters."""
-        self.after_gap: set[bytes] = set()
-        """Producers of whom frames are missing before one of this batch."""
+        self.is_copy = self._row.shard == BACKFILL_SHARD
+        """Whether what is written has been read from another storage."""
+        self._after_gap: set[bytes] = set()
 
     def note_gap(self, producer: bytes) -> None:
-        self.after_gap.add(producer)
+        self._after_gap.add(producer)
 
     def write(self, events: Sequence[Event]) -> None:
         if events:
@@ -79,6 +81,7 @@ class InfluxTransaction(OrmTransaction):
     def finish(self) -> None:
         """Store what the lanes have come to, with the checkpoint."""
         super().finish()
+        self._doubt_other_hours()
         changed = []
         for row, lanes in self._places.values():
             if lanes.is_changed:
@@ -123,8 +126,23 @@ class InfluxTransaction(OrmTransaction):
             if is_new:
                 self.keep()
             for place, row in found.items():
-                self._places[place] = row, Lanes(bytes(row.state))
+                lanes = Lanes(bytes(row.state))
+                if place[0] in self._after_gap:
+                    lanes.doubt()
+                self._places[place] = row, lanes
         return {place: (row.slot, lanes) for place, (row, lanes) in self._places.items()}
+
+    def _doubt_other_hours(self) -> None:
+        """Have the events to come of producers with a gap be looked for, whatever their hour."""
+        producers = [producer.hex() for producer in self._after_gap]
+        rows = self._objects("InfluxProducer").filter(backend=self._backend)
+        for start in range(0, len(producers), ROWS_A_QUERY):
+            for row in rows.filter(producer__in=producers[start : start + ROWS_A_QUERY]):
+                place = bytes.fromhex(row.producer), row.hour
+                if place not in self._places:
+                    lanes = Lanes(bytes(row.state))
+                    lanes.doubt()
+                    self._places[place] = row, lanes
 
     def admit(self, names: Collection[Name], limit: int) -> dict[Name, str | None]:
         """Store names; see :func:`admitted`.

@@ -51,7 +51,7 @@ class DirectBooks:
     """The books while one reading is encoded, in a transaction that is open."""
 
     is_replay = False
-    after_gap: frozenset[bytes] = frozenset()
+    is_copy = False
 
     def __init__(
         self, backend: str, objects: Callable[[str], Any], producer: DirectProducer

@@ -14,6 +14,9 @@ docs/decisions/0004-influx-identity.md; in short, a point differs from that of a
 Digits of events whose time a clock measured come from the number that the event got at capture:
 nobody records a hundred events in one microsecond. Times that somebody set, such as a reading's,
 may repeat as often as they like. Those are told apart by :class:`Lanes`.
+
+Copies from another storage come in whatever order, with ids and times that may have lost what
+a producer meant by them. All of them have one slot an hour, for themselves, with lanes for all.
 """
 
 from __future__ import annotations
@@ -37,11 +40,8 @@ _LANES = 4096
 
 Place = tuple[bytes, int]
 """A producer, and an hour of event time (hours since 1970)."""
-
-
-def place_of(event: Event) -> Place:
-    """Return whose slot an event's point has."""
-    return event.id[:PRODUCER_BYTES], event.time_ns // _HOUR_NS
+COPIES = bytes(PRODUCER_BYTES)
+"""Stands for the producer of all copies; those of processes are random."""
 
 
 def is_measured(time_ns: int) -> bool:
@@ -67,6 +67,13 @@ class Identity(NamedTuple):
         return f"{slot},tailrace.burst={self.burst}" if self.burst else slot
 
 
+class _State(msgspec.Struct, array_like=True):
+    latest: dict[int, int]
+    used: dict[int, int]
+    last: int
+    is_doubtful: bool = False
+
+
 class Lanes:
     """Numbers for events of one place whose time was set.
 
@@ -79,11 +86,12 @@ class Lanes:
     stored with the checkpoint. So a drain that starts again gives the same events the same
     numbers, with whatever batches.
 
-    Who writes events in another order than that of their stream (a copy from another backend, or
-    one made again) has to look first whether they are there: :meth:`may_be_old`.
+    Who writes events in another order than that of their stream has to look first whether they are
+    there: :meth:`may_be_old`. So has everybody after :meth:`doubt`: frames are missing, and what
+    came after them may have been written while they were there.
     """
 
-    __slots__ = ("_last", "_latest", "_used", "is_changed")
+    __slots__ = ("_is_doubtful", "_last", "_latest", "_used", "is_changed")
 
     def __init__(self, state: bytes = b"") -> None:
         """Go on from what :meth:`state` gave."""
@@ -91,15 +99,22 @@ class Lanes:
         self._latest: dict[int, int] = {}
         self._used: dict[int, int] = {}
         self._last = -1
+        self._is_doubtful = False
         if state:
-            self._latest, self._used, self._last = _decoder.decode(zlib.decompress(state))
+            kept = _decoder.decode(zlib.decompress(state))
+            self._latest, self._used, self._last = kept.latest, kept.used, kept.last
+            self._is_doubtful = kept.is_doubtful
+
+    def doubt(self) -> None:
+        """Have every further event be looked for; a place is an hour's."""
+        self._is_doubtful = self.is_changed = True
 
     def may_be_old(self, event: Event) -> bool:
         """Return whether an event may have been given a number before.
 
         A producer numbers its events, and a drain gets them in that order.
         """
-        return event_number(event) <= self._last
+        return self._is_doubtful or event_number(event) <= self._last
 
     def number(self, event: Event, lane: int) -> int:
         """Return the number for the next event.
@@ -136,7 +151,8 @@ class Lanes:
 
     def state(self) -> bytes:
         """Return what there is to keep."""
-        return zlib.compress(_encoder.encode((self._latest, self._used, self._last)), 1)
+        kept = _State(self._latest, self._used, self._last, self._is_doubtful)
+        return zlib.compress(_encoder.encode(kept), 1)
 
 
 def event_number(event: Event) -> int:
@@ -185,7 +201,7 @@ def replayed_identity(event: Event, slot: int) -> Identity:
 
 
 def places_of(ids: Sequence[bytes], times_ns: Sequence[int]) -> Sequence[Place]:
-    """Return the place of each event, as :func:`place_of` does; there must be one."""
+    """Return whose slot each event's point has; there must be one event."""
     first, last = min(times_ns) // _HOUR_NS, max(times_ns) // _HOUR_NS
     if first == last:
         return [(own[:PRODUCER_BYTES], first) for own in ids]
@@ -195,9 +211,14 @@ def places_of(ids: Sequence[bytes], times_ns: Sequence[int]) -> Sequence[Place]:
     ]
 
 
+def copied_places(times_ns: Sequence[int]) -> Sequence[Place]:
+    """Return the places of copies."""
+    return [(COPIES, time_ns // _HOUR_NS) for time_ns in times_ns]
+
+
 def _microsecond(event: Event) -> int:
     return event.time_ns // 1000 * 1000
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[dict[int, int], dict[int, int], int])
+_decoder = msgspec.msgpack.Decoder(_State)

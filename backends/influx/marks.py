@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tailrace.backends.line_protocol import Encoded, Marks
 from tailrace.pipeline.event import Event
 
 from .identity import (
-    PRODUCER_BYTES,
     Identity,
     Lanes,
     Place,
+    copied_places,
     is_measured,
     lane_of,
     measured_times_ns,
-    place_of,
     places_of,
     replayed_identity,
     set_identity,
@@ -29,15 +28,23 @@ class Places(Protocol):
     """Where that is kept which identities follow from."""
 
     is_replay: bool
+    is_copy: bool
     identities: dict[bytes, Identity]
 
-    @property
-    def after_gap(self) -> Collection[bytes]: ...
     def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]: ...
 
 
-LookUp = Callable[[Sequence[Event]], Mapping[bytes, tuple[str, int]]]
-"""Returns the burst and time of those of some events that are stored already."""
+LookUp = Callable[[Sequence[Event]], Mapping[bytes, Identity]]
+"""Returns what those of some events that are stored already are stored as."""
+
+
+class _Placed(NamedTuple):
+    """An event whose point follows from lanes."""
+
+    event: Event
+    series: str
+    slot: int
+    lanes: Lanes
 
 
 def marks(books: Places, events: Sequence[Event], encoded: Encoded, look_up: LookUp) -> Marks:
@@ -52,13 +59,13 @@ def marks(books: Places, events: Sequence[Event], encoded: Encoded, look_up: Loo
     """
     ids = [event.id for event in events]
     times = [event.time_ns for event in events]
-    own_places = places_of(ids, times)
-    places = books.places(set(own_places))
-    tags = _slot_tags(places, own_places)
+    own = copied_places(times) if books.is_copy else places_of(ids, times)
+    places = books.places(set(own))
+    tags = _slot_tags(places, own)
     marked = measured_times_ns(ids, times)
-    for at, identity in _identities(books, events, encoded, places, look_up).items():
+    for at, identity in _identities(books, events, encoded, own, places, look_up).items():
         marked[at] = identity.time_ns
-        if identity.burst:
+        if identity.burst or identity.slot != places[own[at]][0]:
             tags = tags or [""] * len(events)
             tags[at] = identity.tags
     for at in encoded.reasons:
@@ -77,57 +84,47 @@ def _identities(
     books: Places,
     events: Sequence[Event],
     encoded: Encoded,
+    own: Sequence[Place],
     places: Mapping[Place, tuple[int, Lanes]],
     look_up: LookUp,
 ) -> Mapping[int, Identity]:
-    """Return the identities of events whose time somebody set, and of dead letters."""
+    """Return the identities of copies, of dead letters, and of events whose time somebody set."""
     if books.is_replay:
-        return {
-            at: replayed_identity(event, places[place_of(event)][0])
-            for at, event in enumerate(events)
-        }
-    were_set = [at for at, event in enumerate(events) if not is_measured(event.time_ns)]
-    if not were_set:
+        return {at: replayed_identity(event, places[own[at]][0]) for at, event in enumerate(events)}
+    from_lanes = [
+        at for at, event in enumerate(events) if books.is_copy or not is_measured(event.time_ns)
+    ]
+    if not from_lanes:
         return {}
     series, known = encoded.series(), books.identities
-    own = [events[at] for at in were_set]
-    _find_old(books, own, [series[at] for at in were_set], places, look_up)
-    for at in were_set:
-        event = events[at]
+    placed = [_Placed(events[at], series[at], *places[own[at]]) for at in from_lanes]
+    _find_old(books, placed, look_up)
+    for event, own_series, slot, lanes in placed:
         if event.id not in known:
-            slot, lanes = places[place_of(event)]
-            known[event.id] = set_identity(event, slot, lanes.number(event, lane_of(series[at])))
-    return {at: known[events[at].id] for at in were_set}
+            number = lanes.number(event, lane_of(own_series))
+            known[event.id] = set_identity(event, slot, number)
+    return {at: known[events[at].id] for at in from_lanes}
 
 
-def _find_old(
-    books: Places,
-    events: Sequence[Event],
-    series: Sequence[str],
-    places: Mapping[Place, tuple[int, Lanes]],
-    look_up: LookUp,
-) -> None:
+def _find_old(books: Places, placed: Sequence[_Placed], look_up: LookUp) -> None:
     """Find the identities of events that may have been written before, in another order.
 
-    So they may if frames before them are gone: a drain may have written those with them, and have
-    died before its books, and Redis may have lost its memory then.
+    So may all copies; and events before which frames are gone: a drain may have written those with
+    them, and have died before its books, and Redis may have lost its memory then.
     """
     doubtful = [
-        at
-        for at, event in enumerate(events)
-        if event.id not in books.identities
-        and (
-            places[place_of(event)][1].may_be_old(event)
-            or event.id[:PRODUCER_BYTES] in books.after_gap
-        )
+        each
+        for each in placed
+        if each.event.id not in books.identities
+        and (books.is_copy or each.lanes.may_be_old(each.event))
     ]
     if not doubtful:
         return
-    found = look_up([events[at] for at in doubtful])
-    for at in doubtful:
-        event = events[at]
-        if event.id in found:
-            slot, lanes = places[place_of(event)]
-            identity = Identity(slot, *found[event.id])
-            books.identities[event.id] = identity
-            lanes.learn(event, lane_of(series[at]), identity)
+    found = look_up([each.event for each in doubtful])
+    for event, series, slot, lanes in doubtful:
+        identity = found.get(event.id)
+        if identity is None:
+            continue
+        books.identities[event.id] = identity
+        if identity.slot == slot:  # or else it is a copy, or was one
+            lanes.learn(event, lane_of(series), identity)

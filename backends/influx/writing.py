@@ -52,7 +52,7 @@ class InfluxWriter:
             values_max: How many values a tag may have.
             lines_max: How many lines a request has at most.
             gzip_level: 1 to 9; 0 sends bodies as they are.
-            look_up: Returns the burst and time of those of some events that are stored.
+            look_up: Returns what those of some events that are stored are stored as.
         """
         self._alias = alias
         self._api = api

@@ -10,7 +10,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tailrace.backends import get_backend
 from tailrace.backends.backfill.ends import sink_of, source_of
-from tailrace.backends.backfill.orm import Waiting
 from tailrace.backends.backfill.selection import SLICE_ROWS, Selection
 from tailrace.backends.base import BaseBackend
 from tailrace.backends.exception_groups import MEASUREMENT as EXCEPTIONS
@@ -24,6 +23,7 @@ from tailrace.pipeline.backfill.contracts import (
     StepContext,
     StepResult,
     Values,
+    Waiting,
 )
 from tailrace.pipeline.backfill.digest import Digest, event_hash
 from tailrace.pipeline.backfill.fence import Fence

@@ -30,7 +30,7 @@ shown to the one who starts, before anything is stored.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
@@ -65,6 +65,13 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Whether ``rows`` was counted."""
     notes: tuple[str, ...] = ()
     """What the one who starts should know before: one sentence each."""
+
+
+Waiting = Callable[[Callable[[], None]], None]
+"""Waits until the target's own drain will not bring what was read; see ``fence.py``."""
+BACKFILL_SHARD = 1_000_000
+"""Of the checkpoint whose lock is that of backfills, where a backend has no other; beyond any
+stream's number."""
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,18 +86,19 @@ class FakeInflux:
         return (422, f"partial write: dropped={dropped}") if dropped else (204, "")
 
     def identities(self) -> str:
-        """Return all ids with burst and time, which is the one question the writer has."""
+        """Return what all points are, by id, which is the one question the writer has."""
         rows = [
             f",,0,{_rfc3339(point.time_ns)},{point.fields['tailrace.id']},"
+            f"{dict(point.tags).get('tailrace.slot', '')},"
             f"{dict(point.tags).get('tailrace.burst', '')}"
             for point in self.points.values()
         ]
         return "\r\n".join(
             [
-                "#datatype,string,long,dateTime:RFC3339,string,string",
-                "#group,false,false,false,false,true",
-                "#default,_result,,,,",
-                ",result,table,_time,_value,tailrace.burst",
+                "#datatype,string,long,dateTime:RFC3339,string,string,string",
+                "#group,false,false,false,false,true,true",
+                "#default,_result,,,,,",
+                ",result,table,_time,_value,tailrace.slot,tailrace.burst",
                 *rows,
                 "",
             ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from influx.conftest import MakeBackend, books_count
-from influx.fake_server import FakeInflux
+from influx.fake_server import FakeInflux, Scripted
 from influx.stored import events_of
 from influx.test_write_answers import OPEN, commit, ids, stored
 
@@ -21,7 +21,7 @@ from tailrace.backends.testing.draining import CONFIG, CrashingBackend, Injected
 from tailrace.backends.testing.frames import EVENT_TIME_NS, make_events
 from tailrace.pipeline.codec import decode_events, decode_header
 from tailrace.pipeline.config import BackendConfig, Config
-from tailrace.pipeline.errors import RejectedEvents
+from tailrace.pipeline.errors import RejectedEvents, TransientBackendError
 from tailrace.pipeline.event import Event
 from tailrace.pipeline.producer import Producer
 
@@ -123,6 +123,34 @@ def test_events_that_come_again_without_those_before_them_are_the_same_points(
         expected = {str(event.uuid) for frame in sent for event in events_in(frame)}
         assert expected <= found.keys()
         assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_they_may_come_in_many_batches_and_some_of_them_are_new(
+    fake_backend: MakeBackend, fake_influx: FakeInflux, seed: int
+) -> None:
+    """The drain that died had written some parts of its batch, and not those before them."""
+    randomly = random.Random(seed)
+    producer, stream = Producer(1, {}), MemoryStream(CONFIG)
+    hours = [EVENT_TIME_NS + randomly.randrange(2) * 3_600 * 10**9 for _ in range(8)]
+    sent = [frames(producer, 10, 10, time_ns)[0] for time_ns in hours]
+    stream.send(0, sent)
+    fake_influx.script.extend(
+        Scripted(204 if is_kept else 503, keeps=is_kept)
+        for is_kept in randomly.choices((True, False), k=8)
+    )
+    with pytest.raises((InjectedCrash, TransientBackendError)):
+        drain(CrashingBackend(fake_backend(LINES_MAX=10), has_committed=False), stream)
+    fake_influx.script.clear()
+    stream.lose_memory()
+    sent = sorted(randomly.sample(sent, 5), key=sent.index)
+    for frame in sent:
+        stream.send(0, [frame])
+        drain(fake_backend(), stream)
+    found = Counter(event["id"] for event in events_of(fake_influx.points.values()))
+    expected = {str(event.uuid) for frame in sent for event in events_in(frame)}
+    assert expected <= found.keys()
+    assert set(found.values()) == {1}
 
 
 def test_what_was_committed_and_is_written_again_in_any_order_stays_the_same(

@@ -24,6 +24,7 @@ TIMEOUT_SECONDS = 180
 def environment(tmp_path: Path) -> dict[str, str]:
     # What `make test` was called with must not reach the make in here.
     ours = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "DJANGO_SETTINGS_MODULE"}
+    ours |= {"ARGS", "DURATION", "PORT"}  # make hands on what stood on its command line
     return {name: text for name, text in os.environ.items() if name not in ours}
 
 

@@ -1,0 +1,262 @@
+"""Copies into InfluxDB: each event once, beside what the drain has stored and still stores."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from django.db import connections
+from influx.conftest import BOOKS, MakeBackend, books_count
+from influx.servers import InfluxAddress
+from influx.stored import events_in
+from readings.station.models import WeatherStationReading
+
+from tailrace.backends.backfill.ends import sink_of, source_of
+from tailrace.backends.backfill.selection import Selection, Window
+from tailrace.backends.django_db import DjangoDBBackend
+from tailrace.backends.influx.server import Capabilities
+from tailrace.backends.influxdb import InfluxDBBackend
+from tailrace.backends.testing import MemoryStream
+from tailrace.backends.testing.draining import CONFIG, InjectedCrash, drain
+from tailrace.backends.testing.frames import EVENT_TIME_NS
+from tailrace.pipeline.backfill.contracts import BackfillRefused, Marker, Slice, StepResult
+from tailrace.pipeline.backfill.digest import Digest
+from tailrace.pipeline.producer import Producer
+
+ALL = Window(None, None)
+
+
+class Context:
+    """What a step is given, where nobody looks on."""
+
+    marker = Marker("0" * 32, 0)
+    values: dict[str, Any] = {}
+
+    def alive(self) -> None: ...
+    def log(self, text: str) -> None: ...
+
+
+def copy(
+    source: Any, target: InfluxDBBackend, measurement: str = "checkout", rows: int = 100
+) -> list[StepResult]:
+    """Copy all of a measurement."""
+    selection = Selection(measurement, ALL, rows)
+    start, end = source_of(source, selection), sink_of(target, selection)
+    end.check(start.estimate())
+    return [end.write(Context(), slice_, start.read(slice_)) for slice_ in list(start.slices())]
+
+
+def frame_of(producer: Producer, times_ns: Sequence[int], fields: Iterable[Any] = ()) -> bytes:
+    """Return a frame of events that differ in time, and in a field if it is given."""
+    own = list(fields) or [1.5] * len(times_ns)
+    wires = [
+        ("checkout", time_ns, {"plan": "pro"}, {"amount": amount}, None)
+        for time_ns, amount in zip(times_ns, own, strict=True)
+    ]
+    return producer.frame(0, ["checkout"] * len(wires), producer.payload(wires))[1]
+
+
+def history(seed: int = 1) -> list[bytes]:
+    """Return frames of four producers: a clock's times, set times, and many of one instant."""
+    randomly, frames = random.Random(seed), []
+    producers = [Producer(1, {}) for _ in range(4)]
+    for number in range(20):
+        start = EVENT_TIME_NS + number * 10**9
+        steps = [(randomly.randrange(50), randomly.choice((0, 0, 77))) for _ in range(30)]
+        times = [start + microseconds * 1000 + ns for microseconds, ns in steps]
+        frames.append(frame_of(randomly.choice(producers), times))
+    return frames
+
+
+def bring(backend: Any, frames: Sequence[bytes]) -> None:
+    """Have the backend's own drain store frames."""
+    stream = MemoryStream(CONFIG)
+    stream.send(0, frames)
+    drain(backend, stream)
+
+
+def amounts(address: InfluxAddress, backend: InfluxDBBackend) -> Counter[str]:
+    return Counter(event["id"] for event in events_in(address, backend.bucket))
+
+
+@pytest.fixture
+def source(books: str) -> DjangoDBBackend:
+    return DjangoDBBackend("source", {"ALIAS": BOOKS})
+
+
+def test_what_the_drain_has_stored_is_left_alone(
+    influx: InfluxAddress, real_backend: MakeBackend, source: DjangoDBBackend
+) -> None:
+    """Though its times, which the source has to the microsecond, had nanoseconds then."""
+    target, frames = real_backend(), history()
+    bring(source, frames)
+    bring(target, frames)
+    before = amounts(influx, target)
+    results = copy(source, target)
+    assert amounts(influx, target) == before
+    assert sum(result.rows_present for result in results) == 600
+    assert sum(result.rows_written for result in results) == 0
+
+
+@pytest.mark.parametrize("rows", [20, 1_000])
+def test_copied_again_and_beside_the_drain(
+    influx: InfluxAddress, real_backend: MakeBackend, source: DjangoDBBackend, rows: int
+) -> None:
+    """The first half by copy, the second by the drain; then all by copy, twice."""
+    target, early, late = real_backend(), history(), history(2)
+    bring(source, early)
+    copy(source, target, rows=rows)
+    bring(target, late)
+    bring(source, late)
+    for _ in range(2):
+        copy(source, target, rows=100)
+        found = amounts(influx, target)
+        assert len(found) == 1_200
+        assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_that_dies_half_way_is_made_again(
+    influx: InfluxAddress,
+    real_backend: MakeBackend,
+    source: DjangoDBBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    """Points are written, and their books not; meanwhile the drain goes on."""
+    target = real_backend(LINES_MAX=20)
+    bring(source, history(seed))
+    left = random.Random(seed).randrange(1, 8)
+
+    def dies(name: str) -> None:
+        nonlocal left
+        left -= name == "influx_written"
+        if left == 0:
+            raise InjectedCrash
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tailrace.backends.influx.writing.fault", dies)
+        with pytest.raises(InjectedCrash):
+            copy(source, target)
+    bring(target, history(seed + 10))
+    copy(source, target, rows=77)
+    found = amounts(influx, target)
+    assert len(found) == 1_200
+    assert set(found.values()) == {1}
+
+
+def test_an_import_finds_what_is_there(
+    influx: InfluxAddress, real_backend: MakeBackend, source: DjangoDBBackend
+) -> None:
+    """It has no window of time that could be looked through, so each event is asked for."""
+    target, early, late = real_backend(), history(), history(2)
+    bring(target, early)
+    bring(source, early + late)
+    everything = source_of(source, Selection("checkout", ALL, 10_000))
+    (slice_,) = everything.slices()
+    for _ in range(2):
+        sink_of(target).write(Context(), Slice(label="a part of a file"), everything.read(slice_))
+        found = amounts(influx, target)
+        assert len(found) == 1_200
+        assert set(found.values()) == {1}
+
+
+def test_a_bucket_that_is_missing_is_made(
+    influx: InfluxAddress, real_backend: MakeBackend, source: DjangoDBBackend
+) -> None:
+    there = real_backend()
+    target = InfluxDBBackend("other", {**there.given_options, "BUCKET": f"{there.bucket} copy"})
+    bring(source, history())
+    copy(source, target)
+    assert len(amounts(influx, target)) == 600
+    target.close()
+
+
+def test_a_server_that_cannot_be_asked_gets_no_copies(
+    fake_backend: MakeBackend, source: DjangoDBBackend
+) -> None:
+    """VictoriaMetrics takes points, and nobody can tell which it has."""
+    target = fake_backend()
+    target._capabilities = Capabilities("VictoriaMetrics", "1.114", strings=False)
+    bring(source, history())
+    with pytest.raises(BackfillRefused, match="cannot be written: VictoriaMetrics"):
+        copy(source, target)
+
+
+def test_copies_have_one_slot_however_many_producers(
+    real_backend: MakeBackend, source: DjangoDBBackend
+) -> None:
+    """A history of thousands of processes would be as many times its series otherwise."""
+    times = [EVENT_TIME_NS + number * 1000 for number in range(50)]
+    bring(source, [frame_of(Producer(1, {}), [time_ns]) for time_ns in times])
+    copy(source, real_backend())
+    assert books_count("InfluxProducer") == 1
+
+
+# --- readings
+
+
+@pytest.fixture
+def readings_table(books: str) -> Iterator[None]:
+    """Rows of readings, on the source's database."""
+    with connections[BOOKS].schema_editor() as editor:
+        editor.create_model(WeatherStationReading)
+    yield
+    with connections[BOOKS].schema_editor() as editor:
+        editor.delete_model(WeatherStationReading)
+
+
+def reading(minute: int, temperature: float, **more: Any) -> Any:
+    """Return an event of a reading, as capture makes it."""
+    moment = EVENT_TIME_NS + minute * 60 * 10**9
+    fields = {"temperature": temperature, **more}
+    return "weatherstation", moment, {"device_id": "1"}, fields, None
+
+
+def frames_of_readings() -> list[bytes]:
+    """Return readings of all kinds of fields, some of them equal, some of one instant."""
+    wires = [
+        reading(0, 1.5),
+        reading(0, 1.5),
+        reading(0, 2.5),
+        reading(1, 1.5, pressure="1000.10", gusts=3, visitors=2**60, note="b", is_raining=True),
+        reading(2, 1.5, humidity=7, note='é" \\', extra='{"x": [1, null]}', gusts=None),
+        reading(2, 3.5, pressure=1013.25, sunrise="2024-03-30T06:00:00+00:00"),
+    ]
+    producer = Producer(1, {})
+    return [producer.frame(0, [wires[0][0]] * len(wires), producer.payload(wires))[1]]
+
+
+@pytest.mark.usefixtures("readings_table")
+def test_readings_are_the_same_by_what_they_say(
+    real_backend: MakeBackend, source: DjangoDBBackend
+) -> None:
+    """Rows have keys and points have ids; two that are equal are two."""
+    target, frames = real_backend(), frames_of_readings()
+    bring(source, frames)
+    for _ in range(2):
+        copy(source, target, "weatherstation")
+        assert len(target.query(WeatherStationReading)) == 6
+    selection = Selection("weatherstation", ALL)
+    rows, points = source_of(source, selection), source_of(target, selection)
+    (slice_,) = rows.slices()
+    digests = [Digest(), Digest()]
+    for digest, end in zip(digests, (rows, points), strict=True):
+        for piece in end.read(slice_):
+            digest.add(piece)
+    assert str(digests[0]) == str(digests[1])
+
+
+@pytest.mark.usefixtures("readings_table")
+def test_readings_that_the_drain_has_brought_are_left_alone(
+    real_backend: MakeBackend, source: DjangoDBBackend
+) -> None:
+    target, frames = real_backend(), frames_of_readings()
+    bring(source, frames)
+    bring(target, frames)
+    (result,) = copy(source, target, "weatherstation")
+    assert (result.rows_present, result.rows_written) == (6, 0)
+    assert len(target.query(WeatherStationReading)) == 6
