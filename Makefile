@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Options of pytest, manage.py or the benchmarks: make test ARGS="-k drain -x"
 ARGS ?=
+# How many processes test side by side, each with servers of its own; 0: in make's own, as
+# a debugger wants it. "logical" is one a core.
+PROCESSES ?= logical
 # Seconds after which `make demo` ends by itself; 0 is until Ctrl-C.
 DURATION ?= 0
 # The demo's port; 0 takes a free one.
@@ -34,7 +37,7 @@ manage: $(VENV)/.ready-demo ## manage.py of the running demo: make manage ARGS=t
 	@. "$(abspath $(DEMO_DIR))/env" && cd tests && exec "$(abspath $(BIN))/python" manage.py $(ARGS)
 
 test: $(VENV)/.ready-test $(VENV)/.provided ## run every test; ARGS are pytest's
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready-lint ## check style and formatting
 	$(BIN)/ruff check .

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from django.core.signals import setting_changed
 
 pytest_plugins = [
     "fix_redis",
@@ -33,7 +35,15 @@ def _record_nothing_by_default() -> Iterator[None]:
     from tailrace.django_integration import guard
     from tailrace.pipeline.recording import configure
 
+    def stop(*, setting: str, enter: bool, **kwargs: Any) -> None:
+        # What override_settings goes back to would record, and warn of a Redis that is not there
+        # in the middle of tests that have nothing to do with it.
+        if setting == "TAILRACE" and not enter:
+            configure(None)
+
     configure(None)
     guard.is_shielded = False
+    setting_changed.connect(stop)
     yield
+    setting_changed.disconnect(stop)
     configure(None)

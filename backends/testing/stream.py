@@ -63,7 +63,7 @@ class MemoryStream:
         self._max_bytes = config.stream_max_bytes // config.shards
         self._token = secrets.token_hex(8)
         self._shards: dict[int, _Shard] = {}
-        self._clock_offset_ms = self._restarts = 0
+        self._clock_offset_ms = self._restarts = self._newest_ms = 0
         self._lock = threading.RLock()
 
     # --- for the flusher
@@ -218,11 +218,13 @@ class MemoryStream:
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot, as a Redis does that is restarted from an older file.
 
-        A restart takes longer than a millisecond, so no entry id is given twice.
+        A restart takes longer than a millisecond, so no entry id is given twice. (One whose clock
+        was set back meanwhile, too, can give ids again; nobody could tell those apart.)
         """
         with self._lock:
             self._restarts += 1
-            self._clock_offset_ms += 2
+            ahead_ms = self._newest_ms + 2 - time.time_ns() // 1_000_000
+            self._clock_offset_ms = max(self._clock_offset_ms + 2, ahead_ms)
             self._shards = {number: shard.copy() for number, shard in snapshot.shards.items()}
 
     def expire_leases(self) -> None:
@@ -245,6 +247,7 @@ class MemoryStream:
     def _new_id(self, shard: _Shard) -> str:
         now_ms = time.time_ns() // 1_000_000 + self._clock_offset_ms
         last_ms, number = id_key(shard.last_id)
+        self._newest_ms = max(self._newest_ms, now_ms, last_ms)
         return f"{now_ms}-0" if now_ms > last_ms else f"{last_ms}-{number + 1}"
 
 
