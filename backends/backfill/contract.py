@@ -152,7 +152,7 @@ class OverwritingSink:
     def check(self, estimate: Estimate) -> None:
         try:
             self._backend.create_checkpoint(Checkpoint(BACKFILL_SHARD))
-            if self._selection is not None:
+            if self._selection is not None and self._backend.features.keeps_events:
                 ReaderSource(self._backend, self._selection).is_empty()
         except BackendError as error:
             raise BackfillRefused(f"the target cannot be written: {error}") from error
@@ -175,7 +175,7 @@ class OverwritingSink:
         context.alive()
         if self._wait is not None:
             self._wait(context.alive)
-        there = self._there(window_of(slice_))
+        there = self._there(good, window_of(slice_))
         missing = missing_of(good, there, self._counts_equal_ones)
         source = Digest()
         rejected = self._store(missing, there)
@@ -203,20 +203,21 @@ class OverwritingSink:
     def _counts_equal_ones(self) -> bool:
         return self._selection is not None and self._selection.model is not None
 
-    def _there(self, window: Window | None) -> list[bytes]:
+    def _there(self, events: Sequence[Event], window: Window | None) -> list[bytes]:
         """Return the ids that the target has; none of an import, for which the writer asks."""
-        if self._selection is None or window is None:
+        if self._selection is None or window is None or not self._backend.features.keeps_events:
             return []
-        return self.ids(self._selection, window)
+        wanted = {event.id for event in events}
+        return [each for each in self.ids(self._selection, window) if each in wanted]
 
-    def ids(self, selection: Selection, window: Window) -> list[bytes]:
+    def ids(self, selection: Selection, window: Window) -> Iterable[bytes]:
         """Return the ids of what the target has in a window, equal readings as often as they are.
 
         Args:
             selection: Of what.
             window: When.
         """
-        return [event.id for event in ReaderSource(self._backend, selection).events(window)]
+        return (event.id for event in ReaderSource(self._backend, selection).events(window))
 
     def _store(self, events: list[Event], there: list[bytes]) -> list[tuple[Event, str]]:
         """Write events; return those that are refused, with the reasons."""
@@ -238,7 +239,8 @@ class OverwritingSink:
     def _check_there(self, events: Sequence[Event], window: Window | None) -> None:
         if self._selection is None or window is None or not self._backend.features.keeps_events:
             return
-        missing = missing_of(events, self._there(window), self._counts_equal_ones)
+        there = self._there(events, window)
+        missing = missing_of(events, there, self._counts_equal_ones)
         if missing:
             raise BackendError(
                 f"{len(missing)} of {len(events)} events of this slice are not there after they "

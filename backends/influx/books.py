@@ -82,6 +82,23 @@ class InfluxTransaction(OrmTransaction):
         """Store what the lanes have come to, with the checkpoint."""
         super().finish()
         self._doubt_other_hours()
+        self._store_lanes()
+
+    def reserve(self) -> None:
+        """Of copies, commit the numbers that were given, before a point is written by them.
+
+        Others may copy between two of our commits; and a copy that is made again writes only what
+        is missing, so that it would not give the same numbers. Those of the drain follow from its
+        checkpoint, and are stored with it.
+
+        Raises:
+            TransientBackendError: see :meth:`keep`.
+        """
+        if self.is_copy:
+            self._store_lanes()
+            self.keep()
+
+    def _store_lanes(self) -> None:
         changed = []
         for row, lanes in self._places.values():
             if lanes.is_changed:
@@ -98,6 +115,8 @@ class InfluxTransaction(OrmTransaction):
             TransientBackendError: somebody else was here meanwhile; try again.
         """
         before = self._row
+        if self.is_copy:
+            self._places.clear()  # reserved, and no longer locked
         self._held.commit()
         self._held.open()
         row: Any = lock_row(self._objects("ShardCheckpoint"), self._backend, before.shard)
@@ -119,12 +138,11 @@ class InfluxTransaction(OrmTransaction):
         Raises:
             TransientBackendError: see :meth:`keep`, which is called where there are new ones.
         """
-        missing = [place for place in wanted if place not in self._places]
-        if missing:
-            objects = self._objects("InfluxProducer")
-            found, is_new = placed(objects, self._backend, missing)
+        while missing := [place for place in wanted if place not in self._places]:
+            found, is_new = placed(self._objects("InfluxProducer"), self._backend, missing)
             if is_new:
                 self.keep()
+                continue
             for place, row in found.items():
                 lanes = Lanes(bytes(row.state))
                 if place[0] in self._after_gap:

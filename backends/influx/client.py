@@ -143,13 +143,11 @@ class InfluxApi:
         with self._sent("POST", path, parameters, body, headers) as response:
             if response.status != 200:
                 check(Answer(response.status, response.headers, response.data), self.server.shown)
-            rest = b""
-            for chunk in response.stream(_LINE_BYTES, decode_content=True):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line.decode() + "\n"
-            if rest:
-                yield rest.decode()
+            try:
+                yield from _lines(response)
+            except GeneratorExit:
+                response.close()  # somebody has read enough; the server need not go on
+                raise
 
     @contextmanager
     def _sent(
@@ -218,6 +216,16 @@ class _Body(io.BytesIO):
         if not piece:
             fault("influx_body_sent")
         return piece
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
+    rest = b""
+    for chunk in response.stream(_LINE_BYTES, decode_content=True):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode() + "\n"
+    if rest:
+        yield rest.decode()
 
 
 def _give_back(response: urllib3.BaseHTTPResponse) -> None:

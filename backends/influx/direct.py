@@ -70,6 +70,9 @@ class DirectBooks:
         """Return the stored values of a tag."""
         return tag_values(self._objects("InfluxName"), self._backend, measurement, tag)
 
+    def reserve(self) -> None:
+        """Do nothing: nobody else has this process's lanes."""
+
     def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]:
         """Return slot and lanes of places."""
         rows, _ = placed(self._objects("InfluxProducer"), self._backend, list(wanted))

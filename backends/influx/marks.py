@@ -31,6 +31,7 @@ class Places(Protocol):
     is_copy: bool
     identities: dict[bytes, Identity]
 
+    def reserve(self) -> None: ...
     def places(self, wanted: Collection[Place]) -> Mapping[Place, tuple[int, Lanes]]: ...
 
 
@@ -42,6 +43,7 @@ class _Placed(NamedTuple):
     """An event whose point follows from lanes."""
 
     event: Event
+    is_refused: bool
     series: str
     slot: int
     lanes: Lanes
@@ -97,12 +99,16 @@ def _identities(
     if not from_lanes:
         return {}
     series, known = encoded.series(), books.identities
-    placed = [_Placed(events[at], series[at], *places[own[at]]) for at in from_lanes]
+    placed = [
+        _Placed(events[at], at in encoded.reasons, series[at], *places[own[at]])
+        for at in from_lanes
+    ]
     _find_old(books, placed, look_up)
-    for event, own_series, slot, lanes in placed:
+    for event, _, own_series, slot, lanes in placed:
         if event.id not in known:
             number = lanes.number(event, lane_of(own_series))
             known[event.id] = set_identity(event, slot, number)
+    books.reserve()
     return {at: known[events[at].id] for at in from_lanes}
 
 
@@ -116,12 +122,13 @@ def _find_old(books: Places, placed: Sequence[_Placed], look_up: LookUp) -> None
         each
         for each in placed
         if each.event.id not in books.identities
+        and not each.is_refused
         and (books.is_copy or each.lanes.may_be_old(each.event))
     ]
     if not doubtful:
         return
     found = look_up([each.event for each in doubtful])
-    for event, series, slot, lanes in doubtful:
+    for event, _, series, slot, lanes in doubtful:
         identity = found.get(event.id)
         if identity is None:
             continue

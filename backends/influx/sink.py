@@ -38,7 +38,7 @@ class InfluxSink(OverwritingSink):
             raise BackfillRefused(f"the target cannot be written: {error}") from error
         super().check(estimate)
 
-    def ids(self, selection: Selection, window: Window) -> list[bytes]:
+    def ids(self, selection: Selection, window: Window) -> Iterable[bytes]:
         if selection.model is not None:
             return super().ids(selection, window)  # by what they say
-        return list(self._target.stored_ids(selection.measurement, *window))
+        return self._target.stored_ids(selection.measurement, *window)

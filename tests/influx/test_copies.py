@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,18 +16,23 @@ from django.db import connections
 from influx.conftest import BOOKS, MakeBackend, books_count
 from influx.servers import InfluxAddress
 from influx.stored import events_in
+from postgres_alias import postgres_alias
 from readings.station.models import WeatherStationReading
 
 from tailrace.backends.backfill.ends import sink_of, source_of
 from tailrace.backends.backfill.selection import Selection, Window
 from tailrace.backends.django_db import DjangoDBBackend
 from tailrace.backends.influx.server import Capabilities
+from tailrace.backends.influx.writing import InfluxWriter
 from tailrace.backends.influxdb import InfluxDBBackend
+from tailrace.backends.private_connection import close_private_connections
 from tailrace.backends.testing import MemoryStream
 from tailrace.backends.testing.draining import CONFIG, InjectedCrash, drain
 from tailrace.backends.testing.frames import EVENT_TIME_NS
 from tailrace.pipeline.backfill.contracts import BackfillRefused, Marker, Slice, StepResult
 from tailrace.pipeline.backfill.digest import Digest
+from tailrace.pipeline.errors import TransientBackendError
+from tailrace.pipeline.event import Event
 from tailrace.pipeline.producer import Producer
 
 ALL = Window(None, None)
@@ -184,6 +193,136 @@ def test_a_server_that_cannot_be_asked_gets_no_copies(
     bring(source, history())
     with pytest.raises(BackfillRefused, match="cannot be written: VictoriaMetrics"):
         copy(source, target)
+
+
+def same_instant(count: int) -> list[Event]:
+    """Return events that differ in their ids and a field."""
+    return [
+        Event("checkout", EVENT_TIME_NS, {"plan": "pro"}, {"amount": float(n)}, id=os.urandom(16))
+        for n in range(count)
+    ]
+
+
+def write(target: InfluxDBBackend, events: Sequence[Event]) -> StepResult:
+    """Import events, as often as it takes."""
+    while True:
+        with contextlib.suppress(TransientBackendError):
+            return sink_of(target).write(Context(), Slice(label="a part of a file"), [events])
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_part_that_fails_takes_no_others_place(
+    influx: InfluxAddress,
+    real_backend: MakeBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: int,
+) -> None:
+    """What was written is found, and its numbers are not given again."""
+    target, events, sent = real_backend(LINES_MAX=20), same_instant(60), 0
+    original = InfluxWriter._post
+
+    def post(self: InfluxWriter, lines: Sequence[str]) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == failing:
+            raise TransientBackendError("a cable is cut")
+        original(self, lines)
+
+    monkeypatch.setattr(InfluxWriter, "_post", post)
+    assert write(target, events).rows_written == 60
+    assert len(amounts(influx, target)) == 60
+
+
+def test_points_whose_books_were_never_written_keep_their_place(
+    influx: InfluxAddress, real_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, (first, *others) = real_backend(), same_instant(6)
+
+    def dies(name: str) -> None:
+        raise InjectedCrash(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tailrace.backends.influx.writing.fault", dies)
+        with pytest.raises(InjectedCrash):
+            write(target, others)
+    write(target, [first])
+    assert len(amounts(influx, target)) == 6
+
+
+def test_few_among_many(
+    influx: InfluxAddress, real_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies thinly over a dense time is found without being sent all that lies there."""
+    target, step_ns = real_backend(), 10**9
+    many = same_instant(6_000)
+    for number, event in enumerate(many):
+        event.time_ns += number * step_ns
+    write(target, many)
+    chosen, lines = many[::20], 0
+    flux = target._flux
+
+    def counted(text: str) -> Iterator[str]:
+        nonlocal lines
+        for line in flux(text):
+            lines += 1
+            yield line
+
+    monkeypatch.setattr(target, "_flux", counted)
+    found = target._look_up([*chosen, *same_instant(3)])
+    assert found.keys() == {event.id for event in chosen}
+    assert lines < 6_000
+    lines = 0
+    assert len(target._look_up(many)) == 6_000
+    assert lines < 6_000 + 50, "one question is enough where most of it is asked for"
+
+
+def test_many_hours_are_one_question(
+    real_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, questions = real_backend(), []
+    events = same_instant(300)
+    for number, event in enumerate(events):
+        event.time_ns += number * 3_600 * 10**9
+    flux = target._flux
+    monkeypatch.setattr(target, "_flux", lambda text: questions.append(text) or flux(text))
+    write(target, events)
+    assert len(questions) == 1
+
+
+def test_a_refused_event_takes_no_others_with_it(
+    influx: InfluxAddress, real_backend: MakeBackend
+) -> None:
+    target, events = real_backend(), same_instant(10)
+    events[3].time_ns = 10**19
+    result = write(target, events)
+    assert (result.rows_written, result.rows_refused) == (9, 1)
+    assert len(amounts(influx, target)) == 9
+
+
+def test_two_who_copy_at_once_overwrite_nothing(
+    influx: InfluxAddress,
+    real_backend: MakeBackend,
+    postgres_database: Callable[[str], str],
+    django_db_blocker: Any,
+) -> None:
+    """On a database where both can be in the middle of it."""
+
+    def work(events: Sequence[Event]) -> None:
+        with django_db_blocker.unblock():
+            start.wait()
+            write(target, events)
+            close_private_connections(alias)
+
+    with django_db_blocker.unblock(), postgres_alias(postgres_database("copies")) as alias:
+        target = real_backend(BOOKS_ALIAS=alias, LINES_MAX=50)
+        for _ in range(4):
+            start = threading.Barrier(2)
+            both = [same_instant(150), same_instant(150)]
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(work, both))
+            found = amounts(influx, target)
+            assert {str(event.uuid) for events in both for event in events} <= found.keys()
+        assert len(found) == 4 * 300
 
 
 def test_copies_have_one_slot_however_many_producers(

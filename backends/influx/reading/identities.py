@@ -17,8 +17,9 @@ from .selection import NS_A_MICROSECOND, Ask, bounds_ns, of_fields
 _IDS_A_FILTER = 32
 """A filter compares each point with all ids, 0.3 us each; from some twenty on, it is cheaper to be
 sent all points of that time."""
+_POINTS_AN_ID = 4
+"""Where so many points come for each id, the others are too many: it is asked in halves."""
 _EVENTS_A_QUERY = 10_000
-_HOUR_NS = 3_600_000_000_000
 
 
 def stored_identities(ask: Ask, bucket: str, events: Sequence[Event]) -> Mapping[bytes, Identity]:
@@ -27,13 +28,13 @@ def stored_identities(ask: Ask, bucket: str, events: Sequence[Event]) -> Mapping
     Args:
         ask: Sends a query.
         bucket: Where they are.
-        events: Which.
+        events: Which; their times are such as InfluxDB can hold.
     """
     found: dict[bytes, Identity] = {}
-    by_hour: dict[tuple[str, int], list[Event]] = defaultdict(list)
+    by_measurement: dict[str, list[Event]] = defaultdict(list)
     for event in events:
-        by_hour[event.measurement, event.time_ns // _HOUR_NS].append(event)
-    for (measurement, _), some in by_hour.items():
+        by_measurement[event.measurement].append(event)
+    for measurement, some in by_measurement.items():
         some.sort(key=_time_of)
         for start in range(0, len(some), _EVENTS_A_QUERY):
             found.update(_found(ask, bucket, measurement, some[start : start + _EVENTS_A_QUERY]))
@@ -59,18 +60,35 @@ def stored_ids(ask: Ask, bucket: str, measurement: str, window: Window) -> Itera
 def _found(
     ask: Ask, bucket: str, measurement: str, events: Sequence[Event]
 ) -> dict[bytes, Identity]:
+    if len(events) <= _IDS_A_FILTER:
+        ids = [event.id.hex() for event in events]
+        found = _among(ask, bucket, measurement, events, [flux.is_one_of("_value", ids)])
+    else:
+        found = _among(ask, bucket, measurement, events, [])
+    if found is not None:
+        return found
+    middle = len(events) // 2
+    return {
+        **_found(ask, bucket, measurement, events[:middle]),
+        **_found(ask, bucket, measurement, events[middle:]),
+    }
+
+
+def _among(
+    ask: Ask, bucket: str, measurement: str, events: Sequence[Event], conditions: Sequence[Flux]
+) -> dict[bytes, Identity] | None:
+    """Look through the points of the events' time; ``None`` if those are too many."""
     first, last = (event.time_ns // NS_A_MICROSECOND for event in (events[0], events[-1]))
-    wanted = {event.id.hex(): event.id for event in events}
-    points = _points(
-        bucket,
-        measurement,
-        first * NS_A_MICROSECOND,
-        (last + 1) * NS_A_MICROSECOND,
-        [flux.is_one_of("_value", list(wanted))] if len(wanted) <= _IDS_A_FILTER else [],
+    start_ns, end_ns = first * NS_A_MICROSECOND, (last + 1) * NS_A_MICROSECOND
+    query = flux.pipeline(
+        _points(bucket, measurement, start_ns, end_ns, conditions),
+        flux.keep(["_time", "_value", SLOT_TAG, BURST_TAG]),
     )
-    query = flux.pipeline(points, flux.keep(["_time", "_value", SLOT_TAG, BURST_TAG]))
+    wanted = {event.id.hex(): event.id for event in events}
     found = {}
-    for block, cells in ask(flux.program(query)):
+    for number, (block, cells) in enumerate(ask(flux.program(query))):
+        if not conditions and number >= _POINTS_AN_ID * len(events):
+            return None  # the answer is given up, which ends the query
         event_id = wanted.get(block.value(cells, "_value"))
         if event_id is not None:
             found[event_id] = Identity(
