@@ -174,10 +174,10 @@ class InfluxDBBackend(InfluxRollups):
             return done
         return f"{done}, bucket {'changed' if self.ensure_bucket() else 'as it should be'}"
 
-    def ensure_bucket_if_we_may(self) -> None:
-        """Make the bucket where this server lets us; see :meth:`ensure_bucket`."""
-        if self.capabilities().buckets:
-            self.ensure_bucket()
+    def is_bucket_missing(self) -> bool:
+        """Return whether there is no bucket, as far as this server tells."""
+        can = self.capabilities()
+        return can.buckets and Buckets(self.api, self.api.server.org).find(self.bucket) is None
 
     def health_check(self) -> dict[str, str]:
         version = ""
@@ -187,7 +187,7 @@ class InfluxDBBackend(InfluxRollups):
             found = self.capabilities()
             version = f"{found.product} {found.version}".strip()
             self.api.call("GET", "/health")
-            if found.buckets and Buckets(self.api, self.api.server.org).find(self.bucket) is None:
+            if self.is_bucket_missing():
                 raise Missing(f"InfluxDB has no bucket {self.bucket!r}; call ensure_bucket()")
             self._books.read_checkpoint(0)
         except (BackendError, ImproperlyConfigured) as error:

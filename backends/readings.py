@@ -13,6 +13,7 @@ from django.db import transaction
 
 from tailrace.pipeline.errors import BackendError
 from tailrace.pipeline.event import Event, ns_from_datetime
+from tailrace.pipeline.normalize import scalar
 from tailrace.pipeline.readings import wire_fields, wire_tags
 
 from .base import BaseBackend
@@ -121,7 +122,7 @@ def reading_event(
         measurement=target.measurement,
         time_ns=ns_from_datetime(timestamp),
         tags=wire_tags(getattr(device, "pk", device)),
-        fields=wire_fields(target, data),
+        fields={name: scalar(value) for name, value in wire_fields(target, data).items()},
         id=uuid.uuid4().bytes,
     )
 

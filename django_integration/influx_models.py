@@ -21,7 +21,7 @@ class InfluxProducer(models.Model):
         verbose_name = "InfluxDB producer"
         constraints = (
             models.UniqueConstraint(
-                fields=("backend", "hour", "producer"), name="tailrace_influx_producer"
+                fields=("backend", "producer", "hour"), name="tailrace_influx_producer"
             ),
             models.UniqueConstraint(
                 fields=("backend", "hour", "slot"), name="tailrace_influx_slot"

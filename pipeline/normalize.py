@@ -208,7 +208,7 @@ class Normalizer:
         )
 
     def _trace(self, name: str, trace_id: Any) -> str | None:
-        trace_id = _scalar(trace_id)
+        trace_id = scalar(trace_id)
         if trace_id is None:
             return None
         if _is_a(trace_id, int) and INT_MIN <= trace_id <= INT_MAX:
@@ -271,7 +271,7 @@ class Normalizer:
         return items
 
     def _value(self, name: str, key: str, value: Any) -> Any:
-        value = _scalar(value)
+        value = scalar(value)
         if value is None or _is_a(value, bool):
             return value
         if _is_a(value, int):
@@ -330,7 +330,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     """Turn the usual types of a Django project into numbers and strings."""
     if _is_a(value, enum.Enum):
         value = value.value
@@ -357,7 +357,7 @@ def _is_a(value: Any, kinds: Any) -> bool:
 
 
 def _plain_text(value: Any) -> str:
-    value = _scalar(value)
+    value = scalar(value)
     if _is_a(value, str):
         return value
     if _is_a(value, float) or (_is_a(value, int) and INT_MIN <= value <= INT_MAX):

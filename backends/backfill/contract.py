@@ -3,19 +3,22 @@
 Reading goes through :meth:`~tailrace.backends.reader.Reader.query`; writing through a
 transaction of a shard that no stream has. The latter is for storages where writing an event
 twice is the same as writing it once (``features.transactional_checkpoint`` is false), such as
-InfluxDB.
+InfluxDB. They are asked what they have of a slice, if they can be asked, and get the rest.
 """
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
 from tailrace.backends.base import BaseBackend
+from tailrace.backends.model_tables import ModelTable, table_of
+from tailrace.backends.readings import reading_event
 from tailrace.pipeline.backfill.contracts import (
     BACKFILL_SHARD,
     BackfillRefused,
@@ -29,10 +32,10 @@ from tailrace.pipeline.backfill.digest import Digest
 from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.dead_letter import write_or_reject
 from tailrace.pipeline.errors import BackendError
-from tailrace.pipeline.event import Event, ns_from_datetime
+from tailrace.pipeline.event import DEVICE_TAG, Event, ns_from_datetime
 from tailrace.pipeline.faults import fault
 
-from .rows import content_id, missing_of
+from .rows import content_id, id_of_reading, missing_of, told
 from .selection import Selection, Window, window_of, window_slice
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -47,7 +50,6 @@ class ReaderSource:
         """Keep both; ask nothing yet."""
         self._backend = backend
         self._selection = selection
-        self._what = selection.model or selection.measurement
 
     def check(self) -> None:
         try:
@@ -70,7 +72,9 @@ class ReaderSource:
 
     def estimate(self) -> Estimate:
         start, end = self._selection.window
-        counted = self._backend.aggregate(self._what, None, "count", start=start, end=end)
+        counted = self._backend.aggregate(
+            self._selection.measurement, None, "count", start=start, end=end
+        )
         rows = int(counted["result"] or 0)
         return Estimate(rows=rows, bytes=rows * _BYTES_A_ROW, is_exact=True)
 
@@ -101,18 +105,19 @@ class ReaderSource:
 
     def events(self, window: Window) -> list[Event]:
         """Return the events of a window."""
-        return [self._event_of(row) for row in self._rows(window)]
+        make = self._event_of if self._selection.model is None else self._reading_of
+        return [make(row) for row in self._rows(window)]
 
     def _rows(
         self, window: Window, limit: int | None = None, only_times: bool = False
     ) -> list[dict[str, Any]]:
         return self._backend.query(
-            self._what,
+            self._selection.measurement,
             start=window.start,
             end=window.end,
             limit=limit,
             order="time",
-            fields=[] if only_times and self._selection.model is None else None,
+            fields=[] if only_times else None,
         )
 
     def _event_of(self, row: dict[str, Any]) -> Event:
@@ -123,14 +128,23 @@ class ReaderSource:
             fields=row["fields"],
             trace_id=row.get("trace_id") or None,
         )
-        # A reading is what it says: its key is another one in each storage.
-        own = b"" if self._selection.model is not None else _id_of(row["id"])
-        event.id = own or content_id(event)
+        event.id = _id_of(row["id"]) or content_id(event)
+        return event
+
+    def _reading_of(self, row: dict[str, Any]) -> Event:
+        """Return a reading; it is known by what it says, as its key differs in each storage."""
+        model = self._selection.model
+        event = reading_event(model, row["tags"].get(DEVICE_TAG), row["time"], row["fields"])
+        event.id = id_of_reading(table_of(model), event)
         return event
 
 
 class OverwritingSink:
-    """Writes slices into a storage where a second copy of an event replaces the first."""
+    """Writes slices into a storage where a second copy of an event replaces the first.
+
+    If the storage can be read (``features.keeps_events``), it gets only what it lacks, and is
+    asked again afterwards. Readings are compared by what they say.
+    """
 
     def __init__(
         self,
@@ -175,43 +189,51 @@ class OverwritingSink:
         context.alive()
         if self._wait is not None:
             self._wait(context.alive)
-        there = self._there(good, window_of(slice_))
-        missing = missing_of(good, there, self._counts_equal_ones)
+        window = window_of(slice_)
+        there = self._there(good, window)
+        missing = missing_of(good, there, self._table is not None)
+        rejected = self._store(missing, window)
+        if rejected:
+            refused = {id(event) for event, _ in rejected}
+            reasons += [reason for _, reason in rejected]
+            good = [event for event in good if id(event) not in refused]
         source = Digest()
-        rejected = self._store(missing, there)
-        refused = {id(event) for event, _ in rejected}
-        stored = [event for event in good if id(event) not in refused]
-        source.add(stored)
+        source.add(good)
         if missing:
-            self._check_there(stored, window_of(slice_))
+            self._check_there(good, window)
+        written = len(missing) - len(rejected)
         return StepResult(
             rows_read=len(events),
-            rows_written=len(missing) - len(rejected),
-            rows_present=len(good) - len(missing),
-            rows_refused=len(reasons) + len(rejected),
+            rows_written=written,
+            rows_present=len(events) - len(reasons) - written,
+            rows_refused=len(reasons),
             source_digest=str(source),
-            notes=tuple(dict.fromkeys([*reasons, *(reason for _, reason in rejected)]))[:3],
+            notes=told(reasons),
         )
+
+    @property
+    def _table(self) -> ModelTable | None:
+        """The table of readings; ``None`` where events are moved."""
+        model = self._selection.model if self._selection is not None else None
+        return None if model is None else table_of(model)
 
     def _distinct(self, events: list[Event]) -> list[Event]:
         """Return each event once: an id that comes twice is one event; a reading is not."""
-        if self._counts_equal_ones:
-            return events
-        return list({event.id: event for event in events}.values())
-
-    @property
-    def _counts_equal_ones(self) -> bool:
-        return self._selection is not None and self._selection.model is not None
+        if (table := self._table) is None:
+            return list({event.id: event for event in events}.values())
+        for event in events:
+            event.id = id_of_reading(table, event)
+        return events
 
     def _there(self, events: Sequence[Event], window: Window | None) -> list[bytes]:
-        """Return the ids that the target has; none of an import, for which the writer asks."""
+        """Return which of the ids the target has; none of an import: there the writer asks."""
         if self._selection is None or window is None or not self._backend.features.keeps_events:
             return []
         wanted = {event.id for event in events}
         return [each for each in self.ids(self._selection, window) if each in wanted]
 
     def ids(self, selection: Selection, window: Window) -> Iterable[bytes]:
-        """Return the ids of what the target has in a window, equal readings as often as they are.
+        """Yield what the target's events are known by, equal readings as often as they are there.
 
         Args:
             selection: Of what.
@@ -219,20 +241,24 @@ class OverwritingSink:
         """
         return (event.id for event in ReaderSource(self._backend, selection).events(window))
 
-    def _store(self, events: list[Event], there: list[bytes]) -> list[tuple[Event, str]]:
+    def taken_ids(self, selection: Selection, window: Window) -> Collection[bytes]:
+        """Return the ids that readings are stored by, as far as the target tells."""
+        return ()
+
+    def _store(self, events: list[Event], window: Window | None) -> list[tuple[Event, str]]:
         """Write events; return those that are refused, with the reasons."""
         if not events:
             return []
-        own_ids = [event.id for event in events]
-        if self._counts_equal_ones:
-            _tell_apart(events, there)
+        known_by = [event.id for event in events]
+        if self._selection is not None and window is not None and self._table is not None:
+            _tell_apart(events, self.taken_ids(self._selection, window))
         self._backend.create_checkpoint(Checkpoint(BACKFILL_SHARD))
         try:
             with self._backend.transaction(BACKFILL_SHARD) as tx:
                 rejected = write_or_reject(tx.write, events)
                 fault("backfill_mid_write")
         finally:
-            for event, own in zip(events, own_ids, strict=True):
+            for event, own in zip(events, known_by, strict=True):
                 event.id = own
         return rejected
 
@@ -240,27 +266,36 @@ class OverwritingSink:
         if self._selection is None or window is None or not self._backend.features.keeps_events:
             return
         there = self._there(events, window)
-        missing = missing_of(events, there, self._counts_equal_ones)
+        missing = missing_of(events, there, self._table is not None)
         if missing:
             raise BackendError(
                 f"{len(missing)} of {len(events)} events of this slice are not there after they "
-                "were written; is the target's retention shorter than the window is old?"
+                f"were written; the first is of {missing[0].time}. If the target does not keep "
+                "what is so old, choose a window that begins later; else retry this step"
             )
 
 
-def _tell_apart(events: Sequence[Event], there: Iterable[bytes]) -> None:
-    """Give equal readings, which have one id, an id each, and the same ones each time.
+def _tell_apart(events: Sequence[Event], taken: Collection[bytes]) -> None:
+    """Give equal readings, which are known by the same, an id each, and the same ones each time.
 
     Args:
         events: Readings that are missing.
-        there: Ids of those that the target has.
+        taken: Ids under which others are stored.
     """
-    seen = Counter(there)
+    tried: Counter[bytes] = Counter()
     for event in events:
-        number = seen[event.id]
-        seen[event.id] += 1
-        if number:
-            event.id = blake2b(event.id + number.to_bytes(8, "big"), digest_size=16).digest()
+        known_by = event.id
+        for number in itertools.count(tried[known_by]):
+            event.id = _numbered(known_by, number)
+            if event.id not in taken:
+                tried[known_by] = number + 1
+                break
+
+
+def _numbered(known_by: bytes, number: int) -> bytes:
+    if not number:
+        return known_by
+    return blake2b(known_by + number.to_bytes(8, "big"), digest_size=16).digest()
 
 
 def _cut(times: list[datetime], step: int) -> datetime | None:

@@ -30,7 +30,7 @@ from tailrace.pipeline.event import Event
 from tailrace.pipeline.faults import fault
 
 from .markers import forget_markers, found_result, put_result
-from .rows import EventRows, Rows, event_of, in_pieces, missing_of, rows_of, slices_of
+from .rows import EventRows, Rows, event_of, in_pieces, missing_of, rows_of, slices_of, told
 from .selection import Selection, Window, window_of
 
 ROOM_FACTOR = 1.5
@@ -39,7 +39,6 @@ _EVENTS_A_SECOND = 15_000
 """About, of one worker; only the estimate depends on it."""
 _TIMES_A_QUERY = 400
 """Bound parameters in one statement: old SQLite takes 999."""
-_REASONS_TOLD = 3
 
 
 class Writer(Protocol):
@@ -195,7 +194,7 @@ class OrmSink:
             rows_refused=len(reasons),
             source_digest=str(source),
             target_digest=str(target),
-            notes=_told(reasons),
+            notes=told(reasons),
         )
 
     def _distinct(self, events: list[Event]) -> list[Event]:
@@ -247,10 +246,3 @@ def free_bytes(using: str) -> int | None:
     if connection.vendor != "sqlite" or connection.is_in_memory_db():
         return None
     return shutil.disk_usage(Path(connection.settings_dict["NAME"]).resolve().parent).free
-
-
-def _told(reasons: Sequence[str]) -> tuple[str, ...]:
-    if not reasons:
-        return ()
-    counts = Counter(reasons).most_common(_REASONS_TOLD)
-    return tuple(f"{amount} refused: {reason}" for reason, amount in counts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -19,7 +20,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from tailrace.backends.model_tables import table_of
+from tailrace.backends.model_tables import ModelTable, table_of
 from tailrace.backends.readings import reading_event
 from tailrace.pipeline.backfill.digest import canonical_fields
 from tailrace.pipeline.event import Event, ns_from_datetime
@@ -27,6 +28,7 @@ from tailrace.pipeline.event import Event, ns_from_datetime
 from .selection import Selection, Window, window_slice
 
 PIECE_ROWS = 2_000
+_REASONS_TOLD = 3
 _COUNT_MAX_ROWS = 20_000_000
 """Where PostgreSQL expects more, its word is taken: counting would take a minute."""
 _MICROSECOND = timedelta(microseconds=1)
@@ -147,7 +149,7 @@ class ReadingRows(Rows):
                 data[field.attname] = row[place]
         assert moment is not None, "a reading has a time"
         event = reading_event(self.table.model, device, moment, data)
-        event.id = content_id(event)
+        event.id = reading_id(self.table, row, event.time_ns)
         return event
 
 
@@ -194,6 +196,42 @@ def content_id(event: Event) -> bytes:
     return blake2b(_encode(content), digest_size=16).digest()
 
 
+def reading_id(table: ModelTable, row: Sequence[Any], time_ns: int) -> bytes:
+    """Return 16 bytes that follow from what a reading says, the same whoever stores it.
+
+    Args:
+        table: The model's.
+        row: Its values, in the order of the table's fields.
+        time_ns: When it was measured.
+    """
+    said = {
+        field.attname: _canonical(value)
+        for place, (field, value) in enumerate(zip(table.fields, row, strict=True))
+        if value is not None and place != table.time_place
+    }
+    content = (table.measurement, time_ns // 1000, said)
+    return blake2b(_encode(content), digest_size=16).digest()
+
+
+def id_of_reading(table: ModelTable, event: Event) -> bytes:
+    """Return what :func:`reading_id` gives for the row that an event would be."""
+    try:
+        return reading_id(table, table.row(event), event.time_ns)
+    except ValueError:  # no such row can be; whoever stores it says why
+        return content_id(event)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # some storages do not tell them apart
+    if isinstance(value, Decimal):
+        return value.normalize()
+    if isinstance(value, datetime):
+        aware = _aware(value)
+        return aware.astimezone(UTC) if aware is not None else None
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
 def missing_of(
     events: Iterable[Event], there: Iterable[bytes], counts_equal_ones: bool
 ) -> list[Event]:
@@ -212,6 +250,12 @@ def missing_of(
         else:
             missing.append(event)
     return missing
+
+
+def told(reasons: Sequence[str]) -> tuple[str, ...]:
+    """Return what a log says of events that were refused: the usual reasons, and how often."""
+    counts = Counter(reasons).most_common(_REASONS_TOLD)
+    return tuple(f"{amount} refused: {reason}" for reason, amount in counts)
 
 
 def _aware(moment: datetime | None) -> datetime | None:

@@ -92,7 +92,12 @@ def _identities(
 ) -> Mapping[int, Identity]:
     """Return the identities of copies, of dead letters, and of events whose time somebody set."""
     if books.is_replay:
-        return {at: replayed_identity(event, places[own[at]][0]) for at, event in enumerate(events)}
+        # One of them may have been copied meanwhile.
+        found = look_up([e for at, e in enumerate(events) if at not in encoded.reasons])
+        return {
+            at: found.get(event.id) or replayed_identity(event, places[own[at]][0])
+            for at, event in enumerate(events)
+        }
     from_lanes = [
         at for at, event in enumerate(events) if books.is_copy or not is_measured(event.time_ns)
     ]

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from tailrace.backends.backfill.contract import OverwritingSink
 from tailrace.backends.backfill.selection import Selection, Window
-from tailrace.pipeline.backfill.contracts import BackfillRefused, Estimate, Waiting
+from tailrace.pipeline.backfill.contracts import (
+    BackfillRefused,
+    Estimate,
+    Slice,
+    StepContext,
+    StepResult,
+    Waiting,
+)
 from tailrace.pipeline.errors import BackendError
+from tailrace.pipeline.event import Event
+
+from .server import Capabilities
 
 
 class Target(Protocol):
     """What a sink asks of its backend, beside the contract."""
 
-    def ensure_bucket_if_we_may(self) -> None: ...
+    def is_bucket_missing(self) -> bool: ...
+    def ensure_bucket(self) -> bool: ...
+    def capabilities(self) -> Capabilities: ...
     def stored_ids(
         self, measurement: str, start: datetime | None, end: datetime | None
     ) -> Iterable[bytes]: ...
 
 
 class InfluxSink(OverwritingSink):
-    """Makes the bucket before it looks what is there, and looks for ids only."""
+    """Makes a bucket that is missing, and looks for ids only."""
 
     def __init__(
         self, backend: Any, selection: Selection | None = None, wait: Waiting | None = None
@@ -33,12 +45,24 @@ class InfluxSink(OverwritingSink):
 
     def check(self, estimate: Estimate) -> None:
         try:
-            self._target.ensure_bucket_if_we_may()
+            self._target.capabilities().require("queries")
+            is_missing = self._target.is_bucket_missing()
         except BackendError as error:
             raise BackfillRefused(f"the target cannot be written: {error}") from error
-        super().check(estimate)
+        if not is_missing:  # or there is nothing that could be looked at
+            super().check(estimate)
+
+    def write(
+        self, context: StepContext, slice_: Slice, pieces: Iterable[Sequence[Event]]
+    ) -> StepResult:
+        if self._target.is_bucket_missing():
+            self._target.ensure_bucket()
+        return super().write(context, slice_, pieces)
 
     def ids(self, selection: Selection, window: Window) -> Iterable[bytes]:
         if selection.model is not None:
-            return super().ids(selection, window)  # by what they say
+            return super().ids(selection, window)
         return self._target.stored_ids(selection.measurement, *window)
+
+    def taken_ids(self, selection: Selection, window: Window) -> Collection[bytes]:
+        return set(self._target.stored_ids(selection.measurement, *window))

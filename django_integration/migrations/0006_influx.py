@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "InfluxDB producer",
                 "constraints": [
                     models.UniqueConstraint(
-                        fields=("backend", "hour", "producer"), name="tailrace_influx_producer"
+                        fields=("backend", "producer", "hour"), name="tailrace_influx_producer"
                     ),
                     models.UniqueConstraint(
                         fields=("backend", "hour", "slot"), name="tailrace_influx_slot"

@@ -206,7 +206,7 @@ class Sink(Protocol):
         *All or nothing, and once.* A sink on a database looks for ``context.marker`` first and
         returns the result that it finds; else it writes rows, marker and result in one
         transaction. One on files writes beside and renames. One whose storage overwrites by
-        identity (InfluxDB) simply writes.
+        identity (InfluxDB) asks what is there, and writes the rest.
 
         ``pieces`` is lazy, and is not to be consumed while a transaction is open: the source
         may be the same database.

@@ -9,6 +9,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,21 +21,34 @@ from influx.stored import events_in
 from postgres_alias import postgres_alias
 from readings.station.models import WeatherStationReading
 
+from tailrace.backends import written_models
 from tailrace.backends.backfill.ends import sink_of, source_of
 from tailrace.backends.backfill.selection import Selection, Window
+from tailrace.backends.base import Features
 from tailrace.backends.django_db import DjangoDBBackend
 from tailrace.backends.influx.server import Capabilities
 from tailrace.backends.influx.writing import InfluxWriter
 from tailrace.backends.influxdb import InfluxDBBackend
+from tailrace.backends.memory import MemoryBackend
+from tailrace.backends.null import NullBackend
 from tailrace.backends.private_connection import close_private_connections
 from tailrace.backends.testing import MemoryStream
 from tailrace.backends.testing.draining import CONFIG, InjectedCrash, drain
 from tailrace.backends.testing.frames import EVENT_TIME_NS
-from tailrace.pipeline.backfill.contracts import BackfillRefused, Marker, Slice, StepResult
-from tailrace.pipeline.backfill.digest import Digest
+from tailrace.pipeline import readings as pipeline_readings
+from tailrace.pipeline.backfill.contracts import (
+    BackfillRefused,
+    Estimate,
+    Marker,
+    Slice,
+    StepResult,
+)
+from tailrace.pipeline.checkpoint import Checkpoint
 from tailrace.pipeline.errors import TransientBackendError
-from tailrace.pipeline.event import Event
+from tailrace.pipeline.event import Event, ns_from_datetime
+from tailrace.pipeline.normalize import scalar
 from tailrace.pipeline.producer import Producer
+from tailrace.pipeline.readings import wire_fields
 
 ALL = Window(None, None)
 
@@ -178,6 +193,8 @@ def test_a_bucket_that_is_missing_is_made(
 ) -> None:
     there = real_backend()
     target = InfluxDBBackend("other", {**there.given_options, "BUCKET": f"{there.bucket} copy"})
+    sink_of(target, Selection("checkout", ALL)).check(Estimate())
+    assert target.is_bucket_missing(), "a dry run stores nothing"
     bring(source, history())
     copy(source, target)
     assert len(amounts(influx, target)) == 600
@@ -193,6 +210,20 @@ def test_a_server_that_cannot_be_asked_gets_no_copies(
     bring(source, history())
     with pytest.raises(BackfillRefused, match="cannot be written: VictoriaMetrics"):
         copy(source, target)
+    with pytest.raises(BackfillRefused, match="cannot be written: VictoriaMetrics"):
+        sink_of(target).check(Estimate())
+
+
+def test_a_dead_letter_that_was_copied_meanwhile_is_not_doubled_by_its_replay(
+    influx: InfluxAddress, real_backend: MakeBackend
+) -> None:
+    target, (event,) = real_backend(), same_instant(1)
+    write(target, [event])
+    target.create_checkpoint(Checkpoint(0))
+    with target.transaction(0) as tx:
+        tx.is_replay = True
+        tx.write([event])
+    assert amounts(influx, target) == {str(event.uuid): 1}
 
 
 def same_instant(count: int) -> list[Event]:
@@ -247,6 +278,25 @@ def test_points_whose_books_were_never_written_keep_their_place(
             write(target, others)
     write(target, [first])
     assert len(amounts(influx, target)) == 6
+
+
+def test_a_target_that_cannot_be_read_gets_copies_all_the_same(source: DjangoDBBackend) -> None:
+    """It says itself that it keeps nothing to read, and that twice is once."""
+    written: list[Event] = []
+
+    class Taken:
+        write = staticmethod(written.extend)
+
+    class Shipper(NullBackend):
+        features = Features(transactional_checkpoint=False, keeps_events=False)
+
+        @contextlib.contextmanager
+        def transaction(self, shard: int) -> Iterator[Any]:
+            yield Taken
+
+    bring(source, history())
+    copy(source, Shipper("ship", {}))
+    assert len(written) == 600
 
 
 def test_few_among_many(
@@ -340,33 +390,63 @@ def test_copies_have_one_slot_however_many_producers(
 
 @pytest.fixture
 def readings_table(books: str) -> Iterator[None]:
-    """Rows of readings, on the source's database."""
+    """Rows of readings, on the source's database; the model is known as a host's would be."""
+    written_models.register_model(WeatherStationReading)
+    pipeline_readings.install(written_models.target_of)
     with connections[BOOKS].schema_editor() as editor:
         editor.create_model(WeatherStationReading)
     yield
     with connections[BOOKS].schema_editor() as editor:
         editor.delete_model(WeatherStationReading)
+    written_models.unregister_model(WeatherStationReading)
 
 
-def reading(minute: int, temperature: float, **more: Any) -> Any:
-    """Return an event of a reading, as capture makes it."""
-    moment = EVENT_TIME_NS + minute * 60 * 10**9
-    fields = {"temperature": temperature, **more}
-    return "weatherstation", moment, {"device_id": "1"}, fields, None
+READINGS: list[tuple[int, dict[str, Any]]] = [
+    (0, {"temperature": 1.5}),
+    (0, {"temperature": 1.5}),
+    (0, {"temperature": 2.5}),
+    (1, {"temperature": 1.0, "pressure": Decimal("1000.10"), "gusts": 3, "visitors": 2**60}),
+    (1, {"temperature": -0.5, "pressure": Decimal("1000"), "note": "b", "is_raining": True}),
+    (2, {"temperature": 1.5, "humidity": 7, "note": 'é" \\', "extra": {"x": [1, None], "a": 2}}),
+    (3, {"temperature": 1.5, "extra": "text"}),
+    (4, {"temperature": 3.5, "sunrise": datetime(2024, 3, 30, 6, tzinfo=UTC), "gusts": None}),
+]
+MOMENT = datetime(2024, 3, 30, 12, tzinfo=UTC)
 
 
-def frames_of_readings() -> list[bytes]:
-    """Return readings of all kinds of fields, some of them equal, some of one instant."""
+def add_rows() -> None:
+    """Store the readings as rows."""
+    for minute, fields in READINGS:
+        moment = MOMENT + timedelta(minutes=minute)
+        WeatherStationReading._base_manager.using(BOOKS).create(
+            device_id=1, timestamp=moment, **fields
+        )
+
+
+def drained(backend: Any) -> None:
+    """Have the backend's own drain store them, as capture would have sent them."""
+    target, producer = written_models.target_of(WeatherStationReading), Producer(1, {})
     wires = [
-        reading(0, 1.5),
-        reading(0, 1.5),
-        reading(0, 2.5),
-        reading(1, 1.5, pressure="1000.10", gusts=3, visitors=2**60, note="b", is_raining=True),
-        reading(2, 1.5, humidity=7, note='é" \\', extra='{"x": [1, null]}', gusts=None),
-        reading(2, 3.5, pressure=1013.25, sunrise="2024-03-30T06:00:00+00:00"),
+        (
+            target.measurement,
+            ns_from_datetime(MOMENT + timedelta(minutes=minute)),
+            {"device_id": "1"},
+            {name: scalar(value) for name, value in wire_fields(target, fields).items()},
+            None,
+        )
+        for minute, fields in READINGS
     ]
-    producer = Producer(1, {})
-    return [producer.frame(0, [wires[0][0]] * len(wires), producer.payload(wires))[1]]
+    names = [target.measurement] * len(wires)
+    bring(backend, [producer.frame(0, names, producer.payload(wires))[1]])
+
+
+def counted(results: Sequence[StepResult]) -> tuple[int, int, int]:
+    """Return how many were written, present and refused."""
+    return (
+        sum(result.rows_written for result in results),
+        sum(result.rows_present for result in results),
+        sum(result.rows_refused for result in results),
+    )
 
 
 @pytest.mark.usefixtures("readings_table")
@@ -374,28 +454,68 @@ def test_readings_are_the_same_by_what_they_say(
     real_backend: MakeBackend, source: DjangoDBBackend
 ) -> None:
     """Rows have keys and points have ids; two that are equal are two."""
-    target, frames = real_backend(), frames_of_readings()
-    bring(source, frames)
-    for _ in range(2):
-        copy(source, target, "weatherstation")
-        assert len(target.query(WeatherStationReading)) == 6
-    selection = Selection("weatherstation", ALL)
-    rows, points = source_of(source, selection), source_of(target, selection)
-    (slice_,) = rows.slices()
-    digests = [Digest(), Digest()]
-    for digest, end in zip(digests, (rows, points), strict=True):
-        for piece in end.read(slice_):
-            digest.add(piece)
-    assert str(digests[0]) == str(digests[1])
+    target, other = real_backend(), real_backend()
+    add_rows()
+    assert Selection("weatherstation", ALL).model is WeatherStationReading
+    assert counted(copy(source, target, "weatherstation")) == (8, 0, 0)
+    assert counted(copy(source, target, "weatherstation")) == (0, 8, 0)
+    assert counted(copy(target, other, "weatherstation")) == (8, 0, 0)
+    assert counted(copy(source, other, "weatherstation")) == (0, 8, 0)
+    keys = []
+    for backend in (source, target, other):
+        end = source_of(backend, Selection("weatherstation", ALL))
+        keys.append(sorted(e.id for slice_ in end.slices() for p in end.read(slice_) for e in p))
+    assert keys[0] == keys[1] == keys[2]
+    found = [
+        {name: value for name, value in row.items() if name not in ("id", "created_at")}
+        for row in target.query_readings(WeatherStationReading, order="timestamp")
+    ]
+    rows = WeatherStationReading._base_manager.using(BOOKS).order_by("timestamp").values()
+    right = [{name: row[name] for name in found[0]} for row in rows]
+    assert sorted(map(repr, found)) == sorted(map(repr, right))
 
 
 @pytest.mark.usefixtures("readings_table")
 def test_readings_that_the_drain_has_brought_are_left_alone(
     real_backend: MakeBackend, source: DjangoDBBackend
 ) -> None:
-    target, frames = real_backend(), frames_of_readings()
-    bring(source, frames)
-    bring(target, frames)
-    (result,) = copy(source, target, "weatherstation")
-    assert (result.rows_present, result.rows_written) == (6, 0)
-    assert len(target.query(WeatherStationReading)) == 6
+    target = real_backend()
+    add_rows()
+    drained(target)
+    assert counted(copy(source, target, "weatherstation")) == (0, 8, 0)
+    assert len(target.query_readings(WeatherStationReading)) == 8
+
+
+@pytest.mark.usefixtures("readings_table")
+def test_readings_of_a_memory(real_backend: MakeBackend) -> None:
+    """Whose events have ids of their own."""
+    target, memory = real_backend(), MemoryBackend("memory", {})
+    drained(memory)
+    assert counted(copy(memory, target, "weatherstation")) == (8, 0, 0)
+    assert counted(copy(memory, target, "weatherstation")) == (0, 8, 0)
+
+
+@pytest.mark.usefixtures("readings_table")
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_equal_readings_of_which_some_were_written(
+    real_backend: MakeBackend,
+    source: DjangoDBBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: int,
+) -> None:
+    target, sent = real_backend(LINES_MAX=1), 0
+    add_rows()
+    original = InfluxWriter._post
+
+    def post(self: InfluxWriter, lines: Sequence[str]) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == failing:
+            raise TransientBackendError("a cable is cut")
+        original(self, lines)
+
+    monkeypatch.setattr(InfluxWriter, "_post", post)
+    with pytest.raises(TransientBackendError):
+        copy(source, target, "weatherstation")
+    written, present, _ = counted(copy(source, target, "weatherstation"))
+    assert written + present == 8 == len(target.query_readings(WeatherStationReading))

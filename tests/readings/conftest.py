@@ -71,7 +71,7 @@ class Storage:
         return list(DeadLetter.objects.order_by("id").values_list("reason", flat=True))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _registered() -> Iterator[None]:
     """The models' app is not installed in this process, so they have to be registered."""
     for model in READINGS:
