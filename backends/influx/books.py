@@ -9,11 +9,11 @@ what :meth:`InfluxTransaction.keep` is for.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
-from django.db import models, transaction
+from django.db import Error, models, transaction
 from django.utils import timezone
 
 from tailrace.backends.base import Transaction
@@ -29,6 +29,7 @@ from tailrace.pipeline.parked import ParkedLetter
 
 from .identity import Identity, Lanes, Place
 from .rows import ROWS_A_QUERY, Name, admitted, placed, tag_values
+from .turns import end_turn, keep_turn, take_turn
 
 KEEP_PLACES_DAYS = 30
 """As long as high-water marks: a copy that comes later is taken for new on every backend."""
@@ -83,13 +84,14 @@ class InfluxTransaction(OrmTransaction):
         super().finish()
         self._doubt_other_hours()
         self._store_lanes()
+        if self.is_copy:
+            end_turn(self._objects("ShardCheckpoint"), self._row)
 
     def reserve(self) -> None:
         """Of copies, commit the numbers that were given, before a point is written by them.
 
-        Others may copy between two of our commits; and a copy that is made again writes only what
-        is missing, so that it would not give the same numbers. Those of the drain follow from its
-        checkpoint, and are stored with it.
+        A copy that is made again writes only what is missing, so that it would not give the same
+        numbers. Those of the drain follow from its checkpoint, and are stored with it.
 
         Raises:
             TransientBackendError: see :meth:`keep`.
@@ -116,9 +118,9 @@ class InfluxTransaction(OrmTransaction):
         """
         before = self._row
         if self.is_copy:
-            self._places.clear()  # reserved, and no longer locked
-        self._held.commit()
-        self._held.open()
+            self._places.clear()  # reserved
+            keep_turn(self._objects("ShardCheckpoint"), before)
+        self._held.renew()
         row: Any = lock_row(self._objects("ShardCheckpoint"), self._backend, before.shard)
         waiting = set(self._letters(self._waiting).filter(replayed_at=None).values_list("id"))
         if (
@@ -191,8 +193,9 @@ class InfluxBooks(DjangoDBBackend):
         with self._connected():
             held = _Held(using)
             held.open()
+            row = None
             try:
-                row = lock_row(self._objects("ShardCheckpoint"), self.alias, shard)
+                row = self._locked(held, shard)
                 if row is None:
                     raise BackendMisconfigured(
                         f"database {using!r}: the checkpoint of shard {shard} is gone"
@@ -202,8 +205,17 @@ class InfluxBooks(DjangoDBBackend):
                 tx.finish()
             except BaseException as error:
                 held.undo(error)
+                if row is not None and shard == BACKFILL_SHARD:
+                    with suppress(Error):  # or it has to become stale
+                        end_turn(self._objects("ShardCheckpoint"), row)
                 raise
             held.commit()
+
+    def _locked(self, held: _Held, shard: int) -> Any:
+        def lock() -> Any:
+            return lock_row(self._objects("ShardCheckpoint"), self.alias, shard)
+
+        return take_turn(lock, held.renew) if shard == BACKFILL_SHARD else lock()
 
     @contextmanager
     def outside(self) -> Iterator[Callable[[str], Any]]:
@@ -242,6 +254,10 @@ class _Held:
     def commit(self) -> None:
         block, self._block = self._block, None
         block.__exit__(None, None, None)
+
+    def renew(self) -> None:
+        self.commit()
+        self.open()
 
     def undo(self, error: BaseException) -> None:
         block, self._block = self._block, None

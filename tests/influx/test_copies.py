@@ -26,6 +26,7 @@ from tailrace.backends.backfill.ends import sink_of, source_of
 from tailrace.backends.backfill.selection import Selection, Window
 from tailrace.backends.base import Features
 from tailrace.backends.django_db import DjangoDBBackend
+from tailrace.backends.influx import turns
 from tailrace.backends.influx.server import Capabilities
 from tailrace.backends.influx.writing import InfluxWriter
 from tailrace.backends.influxdb import InfluxDBBackend
@@ -37,6 +38,7 @@ from tailrace.backends.testing.draining import CONFIG, InjectedCrash, drain
 from tailrace.backends.testing.frames import EVENT_TIME_NS
 from tailrace.pipeline import readings as pipeline_readings
 from tailrace.pipeline.backfill.contracts import (
+    BACKFILL_SHARD,
     BackfillRefused,
     Estimate,
     Marker,
@@ -373,6 +375,56 @@ def test_two_who_copy_at_once_overwrite_nothing(
             found = amounts(influx, target)
             assert {str(event.uuid) for events in both for event in events} <= found.keys()
         assert len(found) == 4 * 300
+
+
+def test_two_who_copy_the_same_at_once(
+    influx: InfluxAddress,
+    real_backend: MakeBackend,
+    postgres_database: Callable[[str], str],
+    django_db_blocker: Any,
+) -> None:
+    """A step whose worker was taken for dead, say: they take turns."""
+
+    def work(events: Sequence[Event]) -> int:
+        with django_db_blocker.unblock():
+            start.wait()
+            result = write(target, events)
+            close_private_connections(alias)
+            return result.rows_written
+
+    with django_db_blocker.unblock(), postgres_alias(postgres_database("copies")) as alias:
+        target = real_backend(BOOKS_ALIAS=alias, LINES_MAX=20)
+        for round_number in range(1, 5):
+            start, events = threading.Barrier(3), same_instant(150)
+            with ThreadPoolExecutor(3) as pool:
+                list(pool.map(work, [events] * 3))
+            found = amounts(influx, target)
+            assert len(found) == round_number * 150
+            assert set(found.values()) == {1}
+
+
+def test_a_turn_whose_owner_was_killed_ends_by_itself(
+    influx: InfluxAddress, real_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an owner who was only slow finds out."""
+    target, first, second = real_backend(), same_instant(5), same_instant(5)
+    target.create_checkpoint(Checkpoint(BACKFILL_SHARD))
+    monkeypatch.setattr(turns, "WAIT_SECONDS", 0.2)
+    slow = target.transaction(BACKFILL_SHARD)
+    tx: Any = slow.__enter__()
+    tx.keep()
+    tx._held.commit()
+    with pytest.raises(TransientBackendError, match="another copy or import"):
+        sink_of(target).write(Context(), Slice(label="a part"), [second])
+    monkeypatch.setattr(turns, "STALE_SECONDS", 0.0)
+    write(target, second)
+    tx._held.open()
+    with pytest.raises(TransientBackendError, match="another one went on") as caught:
+        tx.write(first)
+    with contextlib.suppress(TransientBackendError):
+        slow.__exit__(caught.type, caught.value, caught.tb)
+    write(target, first)
+    assert len(amounts(influx, target)) == 10
 
 
 def test_copies_have_one_slot_however_many_producers(
