@@ -37,7 +37,7 @@ manage: $(VENV)/.ready-demo ## manage.py of the running demo: make manage ARGS=t
 	@. "$(abspath $(DEMO_DIR))/env" && cd tests && exec "$(abspath $(BIN))/python" manage.py $(ARGS)
 
 test: $(VENV)/.ready-test $(VENV)/.provided ## run every test; ARGS are pytest's
-	$(BIN)/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.ready-lint ## check style and formatting
 	$(BIN)/ruff check .
