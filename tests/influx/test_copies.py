@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import threading
@@ -243,6 +244,18 @@ def write(target: InfluxDBBackend, events: Sequence[Event]) -> StepResult:
             return sink_of(target).write(Context(), Slice(label="a part of a file"), [events])
 
 
+def cut_cable(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    """Have one request fail, counted from 1, and all others arrive."""
+    original, numbers = InfluxWriter._post, itertools.count(1)
+
+    def post(self: InfluxWriter, lines: Sequence[str]) -> None:
+        if next(numbers) == failing:
+            raise TransientBackendError("a cable is cut")
+        original(self, lines)
+
+    monkeypatch.setattr(InfluxWriter, "_post", post)
+
+
 @pytest.mark.parametrize("failing", [1, 2, 3])
 def test_a_part_that_fails_takes_no_others_place(
     influx: InfluxAddress,
@@ -251,17 +264,8 @@ def test_a_part_that_fails_takes_no_others_place(
     failing: int,
 ) -> None:
     """What was written is found, and its numbers are not given again."""
-    target, events, sent = real_backend(LINES_MAX=20), same_instant(60), 0
-    original = InfluxWriter._post
-
-    def post(self: InfluxWriter, lines: Sequence[str]) -> None:
-        nonlocal sent
-        sent += 1
-        if sent == failing:
-            raise TransientBackendError("a cable is cut")
-        original(self, lines)
-
-    monkeypatch.setattr(InfluxWriter, "_post", post)
+    target, events = real_backend(LINES_MAX=20), same_instant(60)
+    cut_cable(monkeypatch, failing)
     assert write(target, events).rows_written == 60
     assert len(amounts(influx, target)) == 60
 
@@ -555,18 +559,9 @@ def test_equal_readings_of_which_some_were_written(
     monkeypatch: pytest.MonkeyPatch,
     failing: int,
 ) -> None:
-    target, sent = real_backend(LINES_MAX=1), 0
+    target = real_backend(LINES_MAX=1)
     add_rows()
-    original = InfluxWriter._post
-
-    def post(self: InfluxWriter, lines: Sequence[str]) -> None:
-        nonlocal sent
-        sent += 1
-        if sent == failing:
-            raise TransientBackendError("a cable is cut")
-        original(self, lines)
-
-    monkeypatch.setattr(InfluxWriter, "_post", post)
+    cut_cable(monkeypatch, failing)
     with pytest.raises(TransientBackendError):
         copy(source, target, "weatherstation")
     written, present, _ = counted(copy(source, target, "weatherstation"))
